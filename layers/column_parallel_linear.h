@@ -1,0 +1,63 @@
+// A linear layer whose output features are split over the ranks.
+#ifndef LOCKSTEP_LAYERS_COLUMN_PARALLEL_LINEAR_H_
+#define LOCKSTEP_LAYERS_COLUMN_PARALLEL_LINEAR_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "lockstep/layers/parameter.h"
+
+namespace lockstep {
+
+/// Rank r holds columns r of W and b: Y_r = X W_r + b_r (Shoeybi et al., "Megatron-LM", 2019).
+///
+///   weight: [in_features, out_features / world_size]     bias: [out_features / world_size]
+///   Forward:  no collective; with gather_output one all-gather
+///   Backward: one all-reduce, of the input's gradient
+///
+/// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a seed at every world
+/// size. Holds on to `worker` and `comm`, which must outlive it; used by the rank's thread alone.
+class ColumnParallelLinear {
+ public:
+  struct Options {
+    std::int64_t in_features = 0;
+    std::int64_t out_features = 0;
+    bool bias = true;
+    /// Forward returns all out_features on every rank rather than this rank's.
+    bool gather_output = false;
+    /// Forward leaves the bias to the caller, who adds bias() himself (to fuse it with what follows).
+    bool skip_bias_add = false;
+    DType dtype = DType::kFloat32;
+    std::uint64_t seed = 0;
+  };
+
+  /// kInvalidArgument: negative sizes, or a type that is not floating.
+  static absl::StatusOr<ColumnParallelLinear> Create(Worker& worker, Communicator& comm, Options options);
+
+  /// x: [tokens, in_features], replicated -> [tokens, out_features / world_size], split on the last axis; replicated
+  /// [tokens, out_features] with gather_output.
+  absl::StatusOr<Tensor> Forward(const Tensor& x);
+
+  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters' gradients and returns the
+  /// gradient of x.  grad_out: like Forward's result (with gather_output: replicated) -> [tokens, in_features], replicated.
+  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
+
+  Parameter& weight() { return weight_; }
+  /// Null without a bias.
+  Parameter* bias() { return bias_.empty() ? nullptr : &bias_.front(); }
+  std::vector<Parameter*> parameters();
+
+ private:
+  ColumnParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
+                       std::vector<Parameter> bias);
+
+  Worker* worker_;
+  Communicator* comm_;
+  Options options_;
+  Parameter weight_;
+  std::vector<Parameter> bias_;  // none or one
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_LAYERS_COLUMN_PARALLEL_LINEAR_H_

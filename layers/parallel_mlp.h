@@ -1,0 +1,59 @@
+// Two linear layers with an activation between them, split so that a pass needs one all-reduce in each direction.
+#ifndef LOCKSTEP_LAYERS_PARALLEL_MLP_H_
+#define LOCKSTEP_LAYERS_PARALLEL_MLP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "lockstep/layers/column_parallel_linear.h"
+#include "lockstep/layers/row_parallel_linear.h"
+#include "lockstep/runtime/elementwise.h"
+
+namespace lockstep {
+
+/// y = down(f(up(x))), `up` split by columns and `down` by rows.
+///
+///   ParallelMlp::Activations kept;
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, mlp.Forward(x, &kept));
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x, mlp.Backward(x, kept, grad_y));
+class ParallelMlp {
+ public:
+  struct Options {
+    std::int64_t in_features = 0;
+    std::int64_t hidden_features = 0;
+    std::int64_t out_features = 0;
+    Activation activation = Activation::kGelu;
+    bool bias = true;
+    DType dtype = DType::kFloat32;
+    std::uint64_t seed = 0;
+  };
+
+  /// What Backward needs of Forward. Both: [tokens, hidden_features / world_size], split on the last axis.
+  struct Activations {
+    Tensor before;
+    Tensor after;
+  };
+
+  static absl::StatusOr<ParallelMlp> Create(Worker& worker, Communicator& comm, Options options);
+
+  /// x: [tokens, in_features], replicated -> [tokens, out_features], replicated. `kept` may be null for inference.
+  absl::StatusOr<Tensor> Forward(const Tensor& x, Activations* kept);
+  /// grad_out: [tokens, out_features], replicated -> the gradient of x, [tokens, in_features], replicated.
+  absl::StatusOr<Tensor> Backward(const Tensor& x, const Activations& kept, const Tensor& grad_out);
+
+  ColumnParallelLinear& up() { return up_; }
+  RowParallelLinear& down() { return down_; }
+  std::vector<Parameter*> parameters();
+
+ private:
+  ParallelMlp(Worker& worker, Activation activation, ColumnParallelLinear up, RowParallelLinear down);
+
+  Worker* worker_;
+  Activation activation_;
+  ColumnParallelLinear up_;
+  RowParallelLinear down_;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_LAYERS_PARALLEL_MLP_H_

@@ -1,0 +1,91 @@
+// The threads that run the ranks: one standing thread per rank, woken together, joined together.
+#ifndef LOCKSTEP_RUNTIME_EXECUTOR_H_
+#define LOCKSTEP_RUNTIME_EXECUTOR_H_
+
+#include <exception>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "lockstep/runtime/device.h"
+#include "lockstep/runtime/worker.h"
+
+namespace lockstep {
+
+namespace internal {
+
+/// What must hear of the ranks' tasks: every CollectiveBarrier made from the executor.
+class TaskObserver {
+ public:
+  virtual ~TaskObserver() = default;
+  /// On the thread that called Run, before any rank is woken.
+  virtual void OnRunStart() = 0;
+  /// On the rank's thread, when its task has returned, thrown or unwound. Not OK: the rank failed.
+  virtual void OnTaskEnd(int rank, const absl::Status& status) = 0;
+};
+
+struct ExecutorState;
+
+}  // namespace internal
+
+/// Runs a function once per rank, each on that rank's standing thread.
+///
+///   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = {Device::Cpu()}, .world_size = 4}));
+///   absl::Status status = executor->Run([&](Worker& worker) -> absl::Status {
+///     return TrainStep(worker);   // four threads are in here at once
+///   });
+///
+/// Threads wait for work by spinning for a few microseconds, then parked in the kernel. A rank that fails makes every
+/// barrier created from this executor abort, so that no other rank waits for it. After a failure the executor is ready
+/// for the next Run; a thread that ended itself (pthread_exit) is replaced.
+///
+/// One Run at a time, from any thread but the ranks' own. Destroy it while no Run is in flight. Destroyed from inside one
+/// of its own tasks, it waits for nothing: the Run that is in flight returns kFailedPrecondition, and its threads end
+/// with their tasks.
+class Executor {
+ public:
+  struct Options {
+    /// Ranks are dealt over the devices in order: rank r runs on devices[r * devices.size() / world_size].
+    std::vector<Device> devices = {Device::Cpu()};
+    /// How many ranks; 0 means one per device.
+    int world_size = 0;
+    /// Binds each rank's thread to a core of its own, near its device, where there are enough cores. Leave it off where
+    /// the host places threads itself. Has no effect in a build without hwloc.
+    bool pin_threads = false;
+  };
+
+  /// kInvalidArgument: no device, world_size outside [1, 1000] or smaller than the number of devices. kUnavailable: no
+  /// such device here. kResourceExhausted: no more threads.
+  static absl::StatusOr<std::unique_ptr<Executor>> Create(Options options);
+  ~Executor();
+
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  int world_size() const;
+  /// The device of each rank.
+  const std::vector<Device>& rank_devices() const;
+
+  /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged status of the rank that
+  /// failed first. An exception is a failure: kInternal with its type and text. kFailedPrecondition at once, and nothing
+  /// runs, when called from a task of this executor or while another Run is in flight.
+  /// Everything the caller wrote before is visible to the tasks, and everything they wrote is visible after.
+  absl::Status Run(absl::FunctionRef<absl::Status(Worker&)> task);
+
+  /// The rank whose status the last Run returned; -1 if it was OK.
+  int failed_rank() const;
+  /// The exception behind the last Run's status, for std::rethrow_exception; null if that rank did not throw.
+  std::exception_ptr exception() const;
+
+  /// For CollectiveBarrier. The executor forgets an observer that has died.
+  void AddObserver(std::weak_ptr<internal::TaskObserver> observer);
+
+ private:
+  explicit Executor(std::shared_ptr<internal::ExecutorState> state);
+
+  std::shared_ptr<internal::ExecutorState> state_;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_RUNTIME_EXECUTOR_H_

@@ -1,0 +1,32 @@
+// The order in which one rank's device work runs.
+#ifndef LOCKSTEP_RUNTIME_STREAM_H_
+#define LOCKSTEP_RUNTIME_STREAM_H_
+
+#include "lockstep/runtime/device.h"
+
+namespace lockstep {
+
+/// A queue of device work, not owned: a copy names the same queue. The CPU's runs each operation at once on the calling
+/// thread, so there a call's work is done when the call returns. A CUDA stream (the host's or the executor's own) runs
+/// it later, in order; whoever made it keeps it alive.
+class Stream {
+ public:
+  /// The CPU's stream.
+  constexpr Stream() = default;
+  /// `native` is the device's own handle: a cudaStream_t for a CUDA device, null for the CPU.
+  constexpr Stream(Device device, void* native) : device_(device), native_(native) {}
+
+  constexpr Device device() const { return device_; }
+  constexpr void* native() const { return native_; }
+
+  /// Returns when everything queued so far is done. At once on the CPU.
+  absl::Status Synchronize() const;
+
+ private:
+  Device device_ = Device::Cpu();
+  void* native_ = nullptr;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_RUNTIME_STREAM_H_

@@ -1,0 +1,93 @@
+// An array of numbers in one device's memory.
+#ifndef LOCKSTEP_RUNTIME_TENSOR_H_
+#define LOCKSTEP_RUNTIME_TENSOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/types/span.h"
+#include "lockstep/runtime/device.h"
+#include "lockstep/runtime/dtype.h"
+
+namespace lockstep {
+
+/// Extents, outermost first. Up to four live inside the object.
+using Shape = absl::InlinedVector<std::int64_t, 4>;
+
+/// "[2, 3]".
+std::string ToString(const Shape& shape);
+
+/// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, or a product that does not fit in int64.
+absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype);
+
+/// A handle to a row-major array: shape, strides, element type, device and memory. Copies and slices share the memory;
+/// the last owner frees it, and a view of foreign memory frees nothing. Constness is the handle's, not the elements':
+/// functions take `const Tensor&` for outputs too.
+///
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({8, 4}, DType::kFloat32));
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor right, x.Slice(/*axis=*/1, /*begin=*/2, /*length=*/2));   // [8, 2], strided
+///   Tensor mine = Tensor::View(pointer, {8, 4}, DType::kFloat32, Device::Cpu());                // memory of the host's
+///
+/// Not synchronised: a tensor belongs to its rank's thread, like all that a rank owns.
+class Tensor {
+ public:
+  /// No elements: shape [0], float32, on the CPU.
+  Tensor() : shape_({0}), strides_({1}) {}
+
+  /// Names memory that someone else owns and keeps alive. `data` may be null where there are no elements; a null with
+  /// elements is refused by the calls that would touch it.
+  static Tensor View(void* data, Shape shape, DType dtype, Device device = Device::Cpu());
+  /// The same, and keeps `memory` alive.
+  static Tensor Own(std::shared_ptr<void> memory, Shape shape, DType dtype, Device device);
+
+  const Shape& shape() const { return shape_; }
+  /// Distance in elements between neighbours along each axis.
+  const Shape& strides() const { return strides_; }
+  DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
+
+  int num_axes() const { return static_cast<int>(shape_.size()); }
+  /// The extent along `axis`; -1 is the last axis.
+  std::int64_t extent(int axis) const;
+  /// Number of elements.
+  std::int64_t size() const { return size_; }
+  std::int64_t size_bytes() const { return size_ * static_cast<std::int64_t>(SizeOf(dtype_)); }
+  /// Whether the elements stand in memory without gaps, in row-major order.
+  bool is_contiguous() const;
+
+  void* raw_data() const { return data_; }
+  /// The first element. T must be the tensor's element type.
+  template <typename T>
+  T* data() const {
+    LOCKSTEP_CHECK(DTypeOf<T>() == dtype_);
+    return static_cast<T*>(data_);
+  }
+
+  /// The part [begin, begin + length) along `axis` (-1: the last), sharing memory.
+  /// kInvalidArgument: no such axis, or the range leaves it.
+  absl::StatusOr<Tensor> Slice(int axis, std::int64_t begin, std::int64_t length) const;
+  /// The same elements under another shape, sharing memory. kInvalidArgument: another number of elements, or strided.
+  absl::StatusOr<Tensor> Reshape(Shape shape) const;
+
+  /// "float32 [2, 3] on cpu".
+  std::string ToString() const;
+
+ private:
+  Tensor(std::shared_ptr<void> memory, void* data, Shape shape, DType dtype, Device device);
+
+  std::shared_ptr<void> memory_;
+  void* data_ = nullptr;
+  Shape shape_;
+  Shape strides_;
+  std::int64_t size_ = 0;
+  DType dtype_ = DType::kFloat32;
+  Device device_ = Device::Cpu();
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_RUNTIME_TENSOR_H_

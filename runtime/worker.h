@@ -1,0 +1,51 @@
+// One rank as its own thread sees it: which device, which stream, whose memory.
+#ifndef LOCKSTEP_RUNTIME_WORKER_H_
+#define LOCKSTEP_RUNTIME_WORKER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "lockstep/runtime/memory_pool.h"
+#include "lockstep/runtime/stream.h"
+#include "lockstep/runtime/tensor.h"
+
+namespace lockstep {
+
+/// A rank: its number, its device, its stream and its memory. The executor makes one for each of its threads; a host
+/// that brings its own threads adopts one on each:
+///
+///   LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, Device::Cpu()));
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({tokens, features}, DType::kFloat32));
+///
+/// Used by that rank's thread alone. Tensors may outlive it.
+class Worker {
+ public:
+  /// On the stream that the host gives, or on the device's default one. kInvalidArgument: rank outside [0, world_size), or a
+  /// stream of another device. kUnavailable: no such device here.
+  static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device);
+  static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device, Stream stream);
+
+  int rank() const { return rank_; }
+  int world_size() const { return world_size_; }
+  Device device() const { return stream_.device(); }
+  const Stream& stream() const { return stream_; }
+  MemoryPool& memory() const { return *memory_; }
+
+  /// A contiguous tensor in this rank's memory, contents undefined. kInvalidArgument: bad shape. kResourceExhausted.
+  absl::StatusOr<Tensor> Empty(const Shape& shape, DType dtype) const;
+  /// The same, every element 0.
+  absl::StatusOr<Tensor> Zeros(const Shape& shape, DType dtype) const;
+
+ private:
+  Worker(int rank, int world_size, Stream stream, std::shared_ptr<MemoryPool> memory)
+      : rank_(rank), world_size_(world_size), stream_(stream), memory_(std::move(memory)) {}
+
+  int rank_;
+  int world_size_;
+  Stream stream_;
+  std::shared_ptr<MemoryPool> memory_;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_RUNTIME_WORKER_H_
