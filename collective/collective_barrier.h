@@ -17,8 +17,17 @@ namespace internal {
 class LocalGroup;
 }
 
-/// A group of ranks in this process. Every collective of theirs meets at one 64-bit word, without a lock; every wait has
-/// a deadline.
+struct CollectiveBarrierOptions {
+  /// How long a rank waits for the others in one round before the round fails for all.
+  absl::Duration timeout = absl::Seconds(60);
+  /// Looks for NaN in the inputs of floating-point reductions first. A round with one fails on
+  /// every rank, naming rank and index, before any byte moves; the group is not poisoned. One
+  /// more pass over the input.
+  bool check_nan = false;
+};
+
+/// A group of ranks in this process. Every collective of theirs meets at one 64-bit word, without a
+/// lock; every wait has a deadline.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
 ///   absl::Status status = executor->Run([&](Worker& worker) {
@@ -26,20 +35,17 @@ class LocalGroup;
 ///   });
 ///   if (!status.ok()) LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());   // poisoned until then
 ///
-/// A group made from an executor aborts when a rank's task fails or ends while others wait for it. A host with threads of
-/// its own creates it from devices, and calls Abort() when one of its ranks gives up.
+/// A group made from an executor aborts when a rank's task fails or ends while others wait for it.
+/// A host with threads of its own creates it from devices, and calls Abort() when one of its ranks
+/// gives up.
 class CollectiveBarrier {
  public:
-  struct Options {
-    /// How long a rank waits for the others in one round before the round fails for all.
-    absl::Duration timeout = absl::Seconds(60);
-    /// Looks for NaN in the inputs of floating-point reductions first. A round with one fails on every rank, naming rank
-    /// and index, before any byte moves; the group is not poisoned. One more pass over the input.
-    bool check_nan = false;
-  };
+  using Options = CollectiveBarrierOptions;
 
-  /// One rank per rank of the executor, which may be destroyed before or after. kInvalidArgument: timeout not positive.
-  static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(Executor& executor, Options options = {});
+  /// One rank per rank of the executor, which may be destroyed before or after. kInvalidArgument:
+  /// timeout not positive.
+  static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(Executor& executor,
+                                                                   Options options = {});
   /// One rank per device, for threads of the host's own. kInvalidArgument: none, or more than 1000.
   static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(absl::Span<const Device> devices,
                                                                    Options options = {});
@@ -50,17 +56,18 @@ class CollectiveBarrier {
   CollectiveBarrier& operator=(const CollectiveBarrier&) = delete;
 
   int world_size() const;
-  /// This rank's end, valid as long as the barrier, for one thread at a time. A rank that does not exist gets an end
-  /// whose every call returns kInvalidArgument.
+  /// This rank's end, valid as long as the barrier, for one thread at a time. A rank that does not
+  /// exist gets an end whose every call returns kInvalidArgument.
   Communicator& communicator(int rank);
 
-  /// Fails the round in flight and all later ones with kAborted and `cause`. From any thread, any number of times: the
-  /// first cause stays.
+  /// Fails the round in flight and all later ones with kAborted and `cause`. From any thread, any
+  /// number of times: the first cause stays.
   void Abort(const absl::Status& cause);
 
-  /// Heals a poisoned group: the next round is exact again. From any thread, when the ranks are done with the failed
-  /// round; waits for those that are still leaving it, up to the timeout (then kDeadlineExceeded). A rank that missed the
-  /// failure and arrives later gets kCancelled once and touches nothing. Does nothing to a healthy group.
+  /// Heals a poisoned group: the next round is exact again. From any thread, when the ranks are
+  /// done with the failed round; waits for those that are still leaving it, up to the timeout (then
+  /// kDeadlineExceeded). A rank that missed the failure and arrives later gets kCancelled once and
+  /// touches nothing. Does nothing to a healthy group.
   absl::Status Reset();
 
   /// OK, or why the group is poisoned.
@@ -74,7 +81,8 @@ class CollectiveBarrier {
   explicit CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group);
 
   std::shared_ptr<internal::LocalGroup> group_;
-  std::vector<std::unique_ptr<Communicator>> communicators_;  // one per rank, then the end of no rank
+  std::vector<std::unique_ptr<Communicator>>
+      communicators_;  // one per rank, then the end of no rank
 };
 
 }  // namespace lockstep

@@ -17,30 +17,37 @@ struct CommunicatorStats {
   std::uint64_t num_collectives = 0;
   /// Rounds this rank arrived at last: the others waited for it.
   std::uint64_t num_last_arrivals = 0;
-  /// Time this rank waited for others, in all and in the longest single wait. Waits that end while still spinning
-  /// closely (about a microsecond) are not counted.
+  /// Time this rank waited for others, in all and in the longest single wait. Waits that end while
+  /// still spinning closely (about a microsecond) are not counted.
   absl::Duration total_wait;
   absl::Duration max_wait;
+  /// Time this rank spent inside collectives, waits included.
+  absl::Duration total_time;
 };
 
-/// The collectives. All ranks of a group make the same calls in the same order, each on its own thread, and every call
-/// returns the same verdict on every rank: OK, or an error that names the round, the culprit and what each rank asked
-/// for. After an error each later call fails at once with the first cause until CollectiveBarrier::Reset().
+/// The collectives. All ranks of a group make the same calls in the same order, each on its own
+/// thread, and every call returns the same verdict on every rank: OK, or an error that names the
+/// round, the culprit and what each rank asked for. After an error each later call fails at once
+/// with the first cause until CollectiveBarrier::Reset().
 ///
 ///   Communicator& comm = barrier->communicator(worker.rank());
-///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(partial, partial));   // in place: the same tensor twice
+///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(partial, partial));   // in place: the same tensor
+///   twice
 ///
-/// Tensors are contiguous, on this rank's device, aligned to their element size, of any DType and any count, zero
-/// included. Input and output may be the same tensor where their shapes are equal (for reduce-scatter and all-gather: the
-/// output, or input, may be this rank's own part of the other when the split is along axis 0), and may not overlap
-/// otherwise; no tensor of one rank may overlap an output of another. Work runs on the rank's stream; on the CPU it is
-/// done when the call returns, and then no other rank reads this rank's input any more.
-/// A group of one copies input to output and needs nobody.
+/// Tensors are contiguous, on this rank's device, aligned to their element size, of any DType and
+/// any count, zero included. Input and output may be the same tensor where their shapes are equal
+/// (for reduce-scatter and all-gather: the output, or input, may be this rank's own part of the
+/// other when the split is along axis 0), and may not overlap otherwise; no tensor of one rank may
+/// overlap an output of another. Work runs on the rank's stream; on the CPU it is done when the
+/// call returns, and then no other rank reads this rank's input any more. A group of one copies
+/// input to output and needs nobody.
 ///
-/// Codes: kInvalidArgument on the rank whose tensors cannot be (the others get kAborted), kFailedPrecondition when ranks
-/// ask for different things, kDeadlineExceeded, kAborted, kCancelled (see runtime/status.h).
+/// Codes: kInvalidArgument on the rank whose tensors cannot be (the others get kAborted),
+/// kFailedPrecondition when ranks ask for different things, kDeadlineExceeded, kAborted, kCancelled
+/// (see runtime/status.h).
 ///
-/// Who implements it: the in-process group (CollectiveBarrier), and optional bridges to engines past one process.
+/// Who implements it: the in-process group (CollectiveBarrier), and optional bridges to engines
+/// past one process.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -54,19 +61,22 @@ class Communicator {
   /// out = op over all ranks' in.  in, out: one shape, the same on every rank.
   absl::Status AllReduce(const Tensor& in, const Tensor& out, ReduceOp op = ReduceOp::kSum);
 
-  /// out = this rank's part of op over all ranks' in, which is split along `axis` in rank order.
-  /// in: the same shape on every rank. out: like in but for `axis`, whose extents may differ by rank and add up to in's.
-  absl::Status ReduceScatter(const Tensor& in, const Tensor& out, ReduceOp op = ReduceOp::kSum, int axis = 0);
+  /// out = this rank's part of op over all ranks' in, which is split along `axis` (-1: the last) in
+  /// rank order. in: the same shape on every rank. out: like in but for `axis`, whose extents may
+  /// differ by rank and add up to in's.
+  absl::Status ReduceScatter(const Tensor& in, const Tensor& out, ReduceOp op = ReduceOp::kSum,
+                             int axis = 0);
 
-  /// out = all ranks' in, joined along `axis` in rank order.
+  /// out = all ranks' in, joined along `axis` (-1: the last) in rank order.
   /// in: equal but for `axis`, whose extents may differ by rank. out: that axis is their sum.
   absl::Status AllGather(const Tensor& in, const Tensor& out, int axis = 0);
 
   /// out = root's in.  in, out: one shape, the same on every rank; in is read on the root alone.
   absl::Status Broadcast(const Tensor& in, const Tensor& out, int root);
 
-  /// Sends part s of in to rank s, and receives rank s's part into part s of out. Parts follow each other in rank order,
-  /// seen flat; equal ones unless counts (elements, one per rank) are given. What s sends to r must be what r expects.
+  /// Sends part s of in to rank s, and receives rank s's part into part s of out. Parts follow each
+  /// other in rank order, seen flat; equal ones unless counts (elements, one per rank) are given.
+  /// What s sends to r must be what r expects.
   absl::Status AllToAll(const Tensor& in, const Tensor& out,
                         absl::Span<const std::int64_t> send_counts = {},
                         absl::Span<const std::int64_t> receive_counts = {});
@@ -74,8 +84,9 @@ class Communicator {
   /// Returns when every rank has called it.
   absl::Status Barrier();
 
-  /// Splits the group: ranks with one `color` become a group of their own, numbered by `key`, then by rank. A negative
-  /// color gets no group: null. The new group aborts with the executor it came from, but not with its parent.
+  /// Splits the group: ranks with one `color` become a group of their own, numbered by `key`, then
+  /// by rank. A negative color gets no group: null. The new group aborts with the executor it came
+  /// from, but not with its parent.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) = 0;
 
  protected:
@@ -88,8 +99,9 @@ class Communicator {
   virtual absl::Status Refuse(const CollectiveCall& call, absl::Status error) = 0;
 
  private:
-  absl::Status Check(const CollectiveCall& call, const Tensor& in, const Tensor& out) const;
-  absl::Status CheckAndExecute(const CollectiveCall& call, absl::Status shapes, const Tensor& in,
+  absl::Status CheckTensors(const CollectiveCall& call, const Tensor& in, const Tensor& out) const;
+  // Refuses the call with `shapes` or what CheckTensors finds, or carries it out.
+  absl::Status CheckAndExecute(CollectiveCall call, absl::Status shapes, const Tensor& in,
                                const Tensor& out);
 
   int rank_;

@@ -43,6 +43,11 @@ int CudaDeviceCount();
 /// kInvalidArgument: not of that form, or names a device this machine does not have; the message says which there are.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text);
 
+namespace internal {
+/// ParseDevices for a machine with that many CUDA devices.
+absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, int num_cuda_devices);
+}  // namespace internal
+
 }  // namespace lockstep
 
 #endif  // LOCKSTEP_RUNTIME_DEVICE_H_

@@ -14,16 +14,7 @@ namespace lockstep {
 
 namespace internal {
 
-/// What must hear of the ranks' tasks: every CollectiveBarrier made from the executor.
-class TaskObserver {
- public:
-  virtual ~TaskObserver() = default;
-  /// On the thread that called Run, before any rank is woken.
-  virtual void OnRunStart() = 0;
-  /// On the rank's thread, when its task has returned, thrown or unwound. Not OK: the rank failed.
-  virtual void OnTaskEnd(int rank, const absl::Status& status) = 0;
-};
-
+class TaskObservers;
 struct ExecutorState;
 
 }  // namespace internal
@@ -39,8 +30,8 @@ struct ExecutorState;
 /// barrier created from this executor abort, so that no other rank waits for it. After a failure the executor is ready
 /// for the next Run; a thread that ended itself (pthread_exit) is replaced.
 ///
-/// One Run at a time, from any thread but the ranks' own. Destroy it while no Run is in flight. Destroyed from inside one
-/// of its own tasks, it waits for nothing: the Run that is in flight returns kFailedPrecondition, and its threads end
+/// One Run at a time, from any thread but the ranks' own. The destructor waits for a Run in flight. Called from inside one
+/// of the executor's own tasks it waits for nothing: the Run in flight returns kFailedPrecondition, and the threads end
 /// with their tasks.
 class Executor {
  public:
@@ -77,8 +68,8 @@ class Executor {
   /// The exception behind the last Run's status, for std::rethrow_exception; null if that rank did not throw.
   std::exception_ptr exception() const;
 
-  /// For CollectiveBarrier. The executor forgets an observer that has died.
-  void AddObserver(std::weak_ptr<internal::TaskObserver> observer);
+  /// For CollectiveBarrier, which hears through it of tasks that start and end.
+  const std::shared_ptr<internal::TaskObservers>& observers() const;
 
  private:
   explicit Executor(std::shared_ptr<internal::ExecutorState> state);

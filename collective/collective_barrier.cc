@@ -1,0 +1,83 @@
+#include "lockstep/collective/collective_barrier.h"
+
+#include <numeric>
+#include <utility>
+
+#include "lockstep/collective/local_communicator.h"
+#include "lockstep/collective/local_group.h"
+
+namespace lockstep {
+namespace {
+
+absl::StatusOr<internal::LocalGroup::Options> Convert(const CollectiveBarrier::Options& options) {
+  if (options.timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat("collective barrier: timeout ",
+                                                   absl::FormatDuration(options.timeout),
+                                                   "; it must be positive"));
+  }
+  // Ten years, so that a deadline always fits.
+  const absl::Duration timeout = std::min(options.timeout, absl::Hours(24 * 3650));
+  return internal::LocalGroup::Options{absl::ToChronoNanoseconds(timeout), options.check_nan};
+}
+
+absl::StatusOr<std::shared_ptr<internal::LocalGroup>> MakeGroup(
+    std::vector<Device> devices, std::shared_ptr<internal::TaskObservers> observers,
+    const CollectiveBarrier::Options& options) {
+  constexpr int kMaxRanks = internal::BarrierWord<internal::NativePlatform>::kMaxRanks;
+  if (devices.empty() || devices.size() > kMaxRanks) {
+    return absl::InvalidArgumentError(absl::StrCat("collective barrier: ", devices.size(),
+                                                   " ranks; there can be from 1 to ", kMaxRanks));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const internal::LocalGroup::Options converted, Convert(options));
+  std::vector<int> ranks(devices.size());
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return internal::LocalGroup::Create(std::move(devices), std::move(ranks), std::move(observers),
+                                      converted);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(Executor& executor,
+                                                                             Options options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto group,
+                            MakeGroup(executor.rank_devices(), executor.observers(), options));
+  return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
+}
+
+absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(
+    absl::Span<const Device> devices, Options options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto group,
+                            MakeGroup({devices.begin(), devices.end()}, nullptr, options));
+  return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
+}
+
+CollectiveBarrier::CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group)
+    : group_(std::move(group)) {
+  for (int rank = 0; rank < group_->world_size(); ++rank) {
+    communicators_.push_back(std::make_unique<internal::LocalCommunicator>(group_, rank));
+  }
+  communicators_.push_back(internal::MakeNoRank(group_->world_size()));
+}
+
+CollectiveBarrier::~CollectiveBarrier() {
+  Abort(absl::AbortedError("the group is being destroyed"));
+  while (!group_->AwaitAllLeft()) {
+  }
+}
+
+int CollectiveBarrier::world_size() const { return group_->world_size(); }
+
+Communicator& CollectiveBarrier::communicator(int rank) {
+  const int index = rank >= 0 && rank < world_size() ? rank : world_size();
+  return *communicators_[static_cast<std::size_t>(index)];
+}
+
+void CollectiveBarrier::Abort(const absl::Status& cause) { group_->AbortFromOutside(cause); }
+absl::Status CollectiveBarrier::Reset() { return group_->Reset(); }
+absl::Status CollectiveBarrier::status() const { return group_->FirstCause(); }
+absl::string_view CollectiveBarrier::transport() const {
+  return group_->transport().transport->name();
+}
+absl::string_view CollectiveBarrier::transport_reason() const { return group_->transport().reason; }
+
+}  // namespace lockstep

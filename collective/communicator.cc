@@ -1,0 +1,189 @@
+#include "lockstep/collective/communicator.h"
+
+#include <cstdint>
+
+namespace lockstep {
+namespace {
+
+absl::Status SameShape(absl::string_view what, const Tensor& in, const Tensor& out) {
+  if (in.shape() == out.shape()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
+                                                 out.ToString(), "; they must have one shape"));
+}
+
+// For operations that split or join along `axis`: all other axes are equal.
+absl::Status SameButAxis(absl::string_view what, const Tensor& in, const Tensor& out, int axis) {
+  if (axis < 0 || axis >= in.num_axes()) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": axis ", axis, " of ", in.ToString(),
+                                                   "; it must be from 0 to ", in.num_axes() - 1));
+  }
+  Shape expected = in.shape();
+  if (out.num_axes() == in.num_axes()) expected[static_cast<std::size_t>(axis)] = out.extent(axis);
+  if (expected == out.shape()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
+                                                 out.ToString(), "; they may differ along axis ",
+                                                 axis, " alone"));
+}
+
+// Wraps around rather than overflows where an extent of 0 hides absurd ones.
+std::int64_t Product(const Shape& shape, int begin, int end) {
+  std::uint64_t product = 1;
+  for (int axis = begin; axis < end; ++axis) {
+    product *= static_cast<std::uint64_t>(shape[static_cast<std::size_t>(axis)]);
+  }
+  return static_cast<std::int64_t>(product);
+}
+
+// Sees both tensors as [outer, width], where width holds `axis` and all after it. Only once their
+// shapes are checked.
+void SeeAlongAxis(CollectiveCall& call, const Tensor& in, const Tensor& out, int axis) {
+  call.outer = Product(in.shape(), 0, axis);
+  call.in_width = Product(in.shape(), axis, in.num_axes());
+  call.out_width = Product(out.shape(), axis, out.num_axes());
+}
+
+absl::Status CheckCounts(absl::string_view which, absl::Span<const std::int64_t> counts,
+                         const Tensor& tensor, int world_size) {
+  if (counts.empty()) {
+    if (tensor.size() % world_size == 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("all_to_all: ", tensor.size(),
+                                                   " elements do not divide into ", world_size,
+                                                   " equal parts; give ", which, "_counts"));
+  }
+  if (counts.size() != static_cast<std::size_t>(world_size)) {
+    return absl::InvalidArgumentError(absl::StrCat("all_to_all: ", counts.size(), " ", which,
+                                                   "_counts for ", world_size,
+                                                   " ranks; one per rank is needed"));
+  }
+  std::int64_t sum = 0;
+  for (const std::int64_t count : counts) {
+    if (count < 0 || __builtin_add_overflow(sum, count, &sum)) sum = INT64_MIN;
+    if (sum < 0) break;
+  }
+  if (sum == tensor.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("all_to_all: ", which,
+                                                 "_counts must be at least 0 and add up to the ",
+                                                 tensor.size(), " elements of the tensor"));
+}
+
+absl::Status CheckTensor(absl::string_view what, absl::string_view which, const Tensor& tensor,
+                         Device device) {
+  const absl::StatusOr<std::int64_t> bytes = ContiguousBytes(tensor.shape(), tensor.dtype());
+  if (!bytes.ok()) return bytes.status();
+  const auto wrong = [&](absl::string_view found, absl::string_view right) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": ", which, ", ", tensor.ToString(), ", ", found, "; ", right));
+  };
+  if (tensor.device() != device) {
+    return wrong("is on another device than this rank",
+                 absl::StrCat("it must be on ", device.ToString()));
+  }
+  if (!tensor.is_contiguous()) return wrong("is strided", "copy it to a contiguous tensor first");
+  if (*bytes > 0 && tensor.raw_data() == nullptr)
+    return wrong("has a null pointer", "give it memory");
+  if (reinterpret_cast<std::uintptr_t>(tensor.raw_data()) % SizeOf(tensor.dtype()) != 0) {
+    return wrong("is misaligned", absl::StrCat("its address must be a multiple of ",
+                                               SizeOf(tensor.dtype()), " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+bool Overlap(const Tensor& a, const Tensor& b) {
+  const auto a_begin = reinterpret_cast<std::uintptr_t>(a.raw_data());
+  const auto b_begin = reinterpret_cast<std::uintptr_t>(b.raw_data());
+  return a_begin < b_begin + static_cast<std::uintptr_t>(b.size_bytes()) &&
+         b_begin < a_begin + static_cast<std::uintptr_t>(a.size_bytes());
+}
+
+}  // namespace
+
+absl::Status Communicator::AllReduce(const Tensor& in, const Tensor& out, ReduceOp op) {
+  CollectiveCall call{
+      .kind = CollectiveKind::kAllReduce, .op = op, .in_width = in.size(), .out_width = out.size()};
+  return CheckAndExecute(call, SameShape("all_reduce", in, out), in, out);
+}
+
+absl::Status Communicator::ReduceScatter(const Tensor& in, const Tensor& out, ReduceOp op,
+                                         int axis) {
+  CollectiveCall call{.kind = CollectiveKind::kReduceScatter, .op = op};
+  if (axis < 0) axis += in.num_axes();
+  absl::Status shapes = SameButAxis("reduce_scatter", in, out, axis);
+  if (shapes.ok()) SeeAlongAxis(call, in, out, axis);
+  return CheckAndExecute(call, std::move(shapes), in, out);
+}
+
+absl::Status Communicator::AllGather(const Tensor& in, const Tensor& out, int axis) {
+  CollectiveCall call{.kind = CollectiveKind::kAllGather};
+  if (axis < 0) axis += in.num_axes();
+  absl::Status shapes = SameButAxis("all_gather", in, out, axis);
+  if (shapes.ok()) SeeAlongAxis(call, in, out, axis);
+  return CheckAndExecute(call, std::move(shapes), in, out);
+}
+
+absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int root) {
+  CollectiveCall call{.kind = CollectiveKind::kBroadcast,
+                      .root = root,
+                      .in_width = in.size(),
+                      .out_width = out.size()};
+  absl::Status shapes = SameShape("broadcast", in, out);
+  if (shapes.ok() && (root < 0 || root >= world_size_)) {
+    shapes = absl::InvalidArgumentError(absl::StrCat("broadcast: root ", root, " in a group of ",
+                                                     world_size_, "; it must be from 0 to ",
+                                                     world_size_ - 1));
+  }
+  return CheckAndExecute(call, std::move(shapes), in, out);
+}
+
+absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
+                                    absl::Span<const std::int64_t> send_counts,
+                                    absl::Span<const std::int64_t> receive_counts) {
+  CollectiveCall call{.kind = CollectiveKind::kAllToAll,
+                      .in_width = in.size(),
+                      .out_width = out.size(),
+                      .send_counts = send_counts.empty() ? nullptr : send_counts.data(),
+                      .receive_counts = receive_counts.empty() ? nullptr : receive_counts.data()};
+  absl::Status counts = CheckCounts("send", send_counts, in, world_size_);
+  if (counts.ok()) counts = CheckCounts("receive", receive_counts, out, world_size_);
+  const bool uneven = !send_counts.empty() || !receive_counts.empty();
+  if (counts.ok() && uneven && in.size() > 0 && in.raw_data() == out.raw_data()) {
+    counts = absl::InvalidArgumentError(
+        "all_to_all: in and out are one tensor, and counts are given; give out memory of its own");
+  }
+  return CheckAndExecute(call, std::move(counts), in, out);
+}
+
+absl::Status Communicator::Barrier() { return Execute({.kind = CollectiveKind::kBarrier}); }
+
+absl::Status Communicator::CheckTensors(const CollectiveCall& call, const Tensor& in,
+                                        const Tensor& out) const {
+  const absl::string_view what = Name(call.kind);
+  LOCKSTEP_RETURN_IF_ERROR(CheckTensor(what, "in", in, device_));
+  LOCKSTEP_RETURN_IF_ERROR(CheckTensor(what, "out", out, device_));
+  if (in.dtype() != out.dtype()) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
+                                                   out.ToString(),
+                                                   "; they must have one element type"));
+  }
+  // Whether a part lies where it may is known when the other ranks' parts are.
+  const bool has_parts =
+      call.kind == CollectiveKind::kReduceScatter || call.kind == CollectiveKind::kAllGather;
+  const bool same = in.raw_data() == out.raw_data() && in.size() == out.size();
+  if (!has_parts && !same && Overlap(in, out)) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": in and out, ", in.ToString(),
+                                                   ", overlap partly, ",
+                                                   "they must be one tensor or apart"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Communicator::CheckAndExecute(CollectiveCall call, absl::Status shapes,
+                                           const Tensor& in, const Tensor& out) {
+  call.dtype = in.dtype();
+  call.in = in.raw_data();
+  call.out = out.raw_data();
+  if (shapes.ok()) shapes = CheckTensors(call, in, out);
+  if (!shapes.ok()) return Refuse(call, std::move(shapes));
+  return Execute(call);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,253 @@
+#include "lockstep/collective/local_communicator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "lockstep/collective/agreement.h"
+#include "lockstep/collective/reduce_tree.h"
+
+namespace lockstep::internal {
+namespace {
+
+// Says on the way out, also by the unwinding of a cancelled thread, how far this rank has come.
+class OnExit {
+ public:
+  OnExit(LocalGroup::Slot& slot, Progress progress) : slot_(slot), progress_(progress) {}
+  OnExit(const OnExit&) = delete;
+  OnExit& operator=(const OnExit&) = delete;
+  // Release pairs with the acquire of whoever waits for this rank to be done.
+  ~OnExit() { slot_.progress.store(progress_.Pack(), std::memory_order_release); }
+
+ private:
+  LocalGroup::Slot& slot_;
+  const Progress progress_;
+};
+
+bool HasFloatingInput(const CollectiveCall& call) {
+  const bool reduces =
+      call.kind == CollectiveKind::kAllReduce || call.kind == CollectiveKind::kReduceScatter;
+  return reduces && IsFloating(call.dtype);
+}
+
+class NoRank final : public Communicator {
+ public:
+  explicit NoRank(int world_size) : Communicator(-1, world_size, Device::Cpu()) {}
+  CommunicatorStats stats() const override { return {}; }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return Error(); }
+
+ protected:
+  absl::Status Execute(const CollectiveCall&) override { return Error(); }
+  absl::Status Refuse(const CollectiveCall&, absl::Status) override { return Error(); }
+
+ private:
+  absl::Status Error() const {
+    return absl::InvalidArgumentError(
+        absl::StrCat("communicator: asked for a rank that the group does not have; it has ",
+                     world_size(), ", from 0 to ", world_size() - 1));
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> MakeNoRank(int world_size) {
+  return std::make_unique<NoRank>(world_size);
+}
+
+LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank)
+    : Communicator(rank, group->world_size(), group->devices()[static_cast<std::size_t>(rank)]),
+      group_(std::move(group)) {
+  for (std::uint64_t parity = 0; parity < 2; ++parity) {
+    for (int other = 0; other < world_size(); ++other) {
+      calls_[parity].push_back(&group_->record(other, parity).call);
+    }
+  }
+}
+
+CommunicatorStats LocalCommunicator::stats() const { return stats_; }
+
+absl::Status LocalCommunicator::Execute(const CollectiveCall& call) {
+  const Clock::time_point start = Clock::now();
+  LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
+  const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
+  const absl::Status status = RunRound(call);
+  stats_.num_collectives += 1;
+  stats_.total_time += absl::FromChrono(Clock::now() - start);
+  return status;
+}
+
+absl::Status LocalCommunicator::Refuse(const CollectiveCall& call, absl::Status error) {
+  LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
+  const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
+  group_->slot(rank()).knows_failure = true;
+  group_->Explain(
+      rank(), epoch_,
+      absl::AbortedError(absl::StrCat("rank ", rank(), " refused its call: ", error.message())));
+  group_->word().Poison(rank());
+  return error;
+}
+
+absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
+  LocalGroup::Slot& mine = group_->slot(rank());
+  if (Progress::Unpack(mine.progress.load(std::memory_order_relaxed)).stage !=
+      Progress::Stage::kLeft) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Name(kind), ": rank ", rank(),
+                     " is in another call already, on another thread; a rank is one thread"));
+  }
+  const auto health = group_->word().health();
+  if (mine.epoch != health.epoch && !std::exchange(mine.knows_failure, true)) {
+    return absl::CancelledError(absl::StrCat(
+        Name(kind), ": rank ", rank(),
+        " missed a failure of the group, which has been reset since; this call belonged "
+        "to the round that failed, and the next one joins the others"));
+  }
+  if (mine.epoch != health.epoch) mine.knows_failure = false;
+  mine.epoch = health.epoch;
+  if (health.culprit >= 0) {
+    mine.knows_failure = true;
+    const absl::Status cause = group_->Diagnosis(health.culprit, health.epoch);
+    return absl::AbortedError(
+        absl::StrCat(Name(kind), ": the group is poisoned until Reset(); first cause: ",
+                     absl::StatusCodeToString(cause.code()), ": ", cause.message()));
+  }
+  if (epoch_ != mine.epoch) round_ = 0;
+  epoch_ = mine.epoch;
+  round_ += 1;
+  return absl::OkStatus();
+}
+
+absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
+  LocalGroup::Record record{.call = call};
+  const bool check_nan = group_->options().check_nan && HasFloatingInput(call);
+  if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
+  LOCKSTEP_RETURN_IF_ERROR(Publish(std::move(record)));
+  if (check_nan) LOCKSTEP_RETURN_IF_ERROR(CheckNoNan());
+  // Nobody waits for a barrier's data, and a rank's record is safe until the round after the next.
+  if (call.kind == CollectiveKind::kBarrier) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(MoveData());
+  return Meet(Progress::Stage::kMoved, [] { return true; });
+}
+
+absl::Status LocalCommunicator::Publish(LocalGroup::Record record) {
+  MyRecord() = std::move(record);
+  // Release pairs with the acquire in LocalGroup::DescribeMissing; those who meet see it through
+  // the barrier word.
+  group_->slot(rank()).progress.store(Progress{epoch_, round_, Progress::Stage::kPublished}.Pack(),
+                                      std::memory_order_release);
+  return Meet(Progress::Stage::kPublished, [this] { return AllAgree(); });
+}
+
+bool LocalCommunicator::AllAgree() {
+  const absl::Status agreement = CheckAgreement(calls());
+  if (agreement.ok()) return true;
+  group_->Explain(
+      rank(), epoch_,
+      absl::Status(agreement.code(), absl::StrCat("#", round_, ": ", agreement.message())));
+  return false;
+}
+
+absl::Status LocalCommunicator::CheckNoNan() {
+  for (int other = 0; other < world_size(); ++other) {
+    const LocalGroup::Record& record = group_->record(other, round_);
+    if (record.first_nan < 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(record.call.Describe(round_), ": the input of rank ", other,
+                     " has a NaN at index ", record.first_nan, "; nothing was moved"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalCommunicator::MoveData() {
+  const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
+  return group_->transport().transport->Move({.rank = rank(), .calls = calls(), .failed = [this] {
+                                                return group_->word().health().culprit >= 0;
+                                              }});
+}
+
+template <typename Agree>
+absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
+  const Word::Outcome outcome = group_->word().Meet(
+      rank(), epoch_, group_->options().timeout, agree, [&](Word::Reason reason) {
+        group_->Explain(rank(), epoch_,
+                        reason == Word::Reason::kDeparted
+                            ? group_->DescribeDeparted()
+                            : group_->DescribeMissing({epoch_, round_, stage}));
+      });
+  if (outcome.waited.count() > 0) {
+    stats_.total_wait += absl::FromChrono(outcome.waited);
+    stats_.max_wait = std::max(stats_.max_wait, absl::FromChrono(outcome.waited));
+  }
+  if (stage == Progress::Stage::kPublished && outcome.last) stats_.num_last_arrivals += 1;
+  return outcome.verdict == Word::Verdict::kCompleted ? absl::OkStatus() : Failed(outcome, stage);
+}
+
+absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::Stage stage) {
+  group_->slot(rank()).knows_failure = true;
+  const std::string call = MyRecord().call.Describe(round_);
+  if (outcome.verdict == Word::Verdict::kStale) {
+    return absl::CancelledError(
+        absl::StrCat(call, ": the group failed and was reset before this rank arrived"));
+  }
+  const absl::Status cause = group_->Diagnosis(outcome.culprit, epoch_);
+  std::string text(cause.message());
+  // An abort does not know what it interrupts; the other causes name the round themselves.
+  if (absl::IsAborted(cause)) text = absl::StrCat(call, ": ", text);
+  if (stage == Progress::Stage::kMoved && !group_->AwaitAllMoved({epoch_, round_, stage})) {
+    absl::StrAppend(
+        &text, "; a rank is still moving data, and may touch this rank's memory until it returns");
+  }
+  return absl::Status(cause.code(), text);
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color, int key) {
+  std::shared_ptr<LocalGroup> child;
+  int child_rank = -1;
+  LOCKSTEP_RETURN_IF_ERROR(Enter(CollectiveKind::kSplit));
+  LocalGroup::Record& record = MyRecord();
+  {
+    const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
+    LOCKSTEP_RETURN_IF_ERROR(ExchangeChildren(color, key, child, child_rank));
+  }
+  // When this is over everyone has taken the child out of its maker's record.
+  LOCKSTEP_RETURN_IF_ERROR(Barrier());
+  record.child = nullptr;
+  if (color < 0) return nullptr;
+  if (child == nullptr)
+    return absl::ResourceExhaustedError("split: the first rank of the new group could not make it");
+  return std::make_unique<LocalCommunicator>(std::move(child), child_rank);
+}
+
+absl::Status LocalCommunicator::ExchangeChildren(int color, int key,
+                                                 std::shared_ptr<LocalGroup>& child,
+                                                 int& child_rank) {
+  LOCKSTEP_RETURN_IF_ERROR(
+      Publish({.call = {.kind = CollectiveKind::kSplit}, .color = color, .key = key}));
+  std::vector<int> members;
+  for (int other = 0; other < world_size(); ++other) {
+    if (color >= 0 && group_->record(other, round_).color == color) members.push_back(other);
+  }
+  std::stable_sort(members.begin(), members.end(), [this](int a, int b) {
+    return group_->record(a, round_).key < group_->record(b, round_).key;
+  });
+  child_rank =
+      static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
+  {
+    const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
+    if (color >= 0 && members.front() == rank()) {
+      std::vector<Device> devices;
+      std::vector<int> task_ranks;
+      for (const int member : members) {
+        devices.push_back(group_->devices()[static_cast<std::size_t>(member)]);
+        task_ranks.push_back(group_->task_ranks()[static_cast<std::size_t>(member)]);
+      }
+      auto made = LocalGroup::Create(std::move(devices), std::move(task_ranks), group_->observers(),
+                                     group_->options());
+      if (made.ok()) MyRecord().child = *std::move(made);
+    }
+  }
+  LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));
+  if (color >= 0) child = group_->record(members.front(), round_).child;
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::internal

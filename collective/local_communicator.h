@@ -1,0 +1,60 @@
+// One rank's end of a LocalGroup.
+#ifndef LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_
+#define LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_
+
+#include <memory>
+#include <vector>
+
+#include "lockstep/collective/communicator.h"
+#include "lockstep/collective/local_group.h"
+
+namespace lockstep::internal {
+
+class LocalCommunicator final : public Communicator {
+ public:
+  LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank);
+
+  CommunicatorStats stats() const override;
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) override;
+
+ protected:
+  absl::Status Execute(const CollectiveCall& call) override;
+  absl::Status Refuse(const CollectiveCall& call, absl::Status error) override;
+
+ private:
+  using Word = BarrierWord<NativePlatform>;
+
+  // Begins a round, unless this rank is in another call, or the group has failed.
+  absl::Status Enter(CollectiveKind kind);
+  // Ends it. Afterwards the group may be gone.
+  void Leave();
+  absl::Status RunRound(const CollectiveCall& call);
+  // Puts `record` where the others see it and meets them: OK when all agree.
+  absl::Status Publish(LocalGroup::Record record);
+  // Called by the rank that comes last.
+  bool AllAgree();
+  absl::Status CheckNoNan();
+  absl::Status MoveData();
+  template <typename Agree>
+  absl::Status Meet(Progress::Stage stage, Agree&& agree);
+  absl::Status Failed(const Word::Outcome& outcome, Progress::Stage stage);
+  absl::Status ExchangeChildren(int color, int key, std::shared_ptr<LocalGroup>& child,
+                                int& child_rank);
+
+  LocalGroup::Record& MyRecord() { return group_->record(rank(), round_); }
+  absl::Span<const CollectiveCall* const> calls() const { return calls_[round_ & 1]; }
+
+  const std::shared_ptr<LocalGroup> group_;
+  std::uint32_t epoch_ = 0;
+  std::uint64_t round_ = 0;
+  // Where every rank's call stands, in even and in odd rounds.
+  std::vector<const CollectiveCall*> calls_[2];
+  CommunicatorStats stats_;
+};
+
+/// An end of no rank: refuses every call.
+std::unique_ptr<Communicator> MakeNoRank(int world_size);
+
+}  // namespace lockstep::internal
+
+#endif  // LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_

@@ -1,0 +1,195 @@
+#include "lockstep/collective/local_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "lockstep/collective/agreement.h"
+
+namespace lockstep::internal {
+namespace {
+
+// Whether a rank whose progress is `other` has come to the stage of `mine`, or passed it.
+bool HasReached(const Progress& other, const Progress& mine) {
+  if (other.epoch != mine.epoch) return false;
+  if (other.round != mine.round) return other.round > mine.round;
+  return other.stage == Progress::Stage::kMoved || other.stage == mine.stage;
+}
+
+std::string LastCall(const Progress& progress, std::uint32_t epoch) {
+  const bool none = progress.epoch != epoch || progress.round == 0;
+  return none ? "none yet" : absl::StrCat("#", progress.round);
+}
+
+// Polls `done`, which other threads make true soon, until the time is up. Yields: whoever is
+// awaited may need this core.
+template <typename Done>
+bool Await(std::chrono::nanoseconds timeout, Done done) {
+  const Clock::time_point deadline = Clock::now() + timeout;
+  while (!done()) {
+    if (Clock::now() > deadline) return false;
+    NativePlatform::Yield();
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<LocalGroup>> LocalGroup::Create(
+    std::vector<Device> devices, std::vector<int> task_ranks,
+    std::shared_ptr<TaskObservers> observers, Options options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(TransportChoice transport, ChooseTransport(devices));
+  std::shared_ptr<LocalGroup> group(new LocalGroup(std::move(devices), std::move(task_ranks),
+                                                   std::move(observers), std::move(transport),
+                                                   options));
+  if (group->observers_ != nullptr) group->observers_->Add(group);
+  return group;
+}
+
+LocalGroup::LocalGroup(std::vector<Device> devices, std::vector<int> task_ranks,
+                       std::shared_ptr<TaskObservers> observers, TransportChoice transport,
+                       Options options)
+    : devices_(std::move(devices)),
+      task_ranks_(std::move(task_ranks)),
+      observers_(std::move(observers)),
+      transport_(std::move(transport)),
+      options_(options),
+      word_(world_size(), SpinPolicy::For(world_size())),
+      slots_(devices_.size()),
+      causes_(devices_.size() + 1) {}
+
+void LocalGroup::Explain(int culprit, std::uint32_t epoch, const absl::Status& error) {
+  const std::lock_guard lock(cause_mutex_);
+  if (word_.health().culprit >= 0) return;
+  causes_[static_cast<std::size_t>(culprit)] = {epoch, error.code(), std::string(error.message())};
+}
+
+absl::Status LocalGroup::Diagnosis(int culprit, std::uint32_t epoch) {
+  const std::lock_guard lock(cause_mutex_);
+  const Cause& cause = causes_[static_cast<std::size_t>(culprit)];
+  if (cause.epoch != epoch)
+    return absl::CancelledError("the group failed and has been reset meanwhile");
+  return absl::Status(cause.code, cause.text);
+}
+
+absl::Status LocalGroup::FirstCause() {
+  const auto health = word_.health();
+  return health.culprit < 0 ? absl::OkStatus() : Diagnosis(health.culprit, health.epoch);
+}
+
+absl::Status LocalGroup::DescribeMissing(const Progress& progress) {
+  std::vector<int> missing;
+  std::string last_calls;
+  std::string asked;
+  std::vector<int> waiting;
+  bool all_alike = true;
+  std::string first_asked;
+  for (int rank = 0; rank < world_size(); ++rank) {
+    const Progress other = Progress::Unpack(slot(rank).progress.load(std::memory_order_acquire));
+    if (!HasReached(other, progress)) {
+      missing.push_back(rank);
+      absl::StrAppend(&last_calls, last_calls.empty() ? "" : ", ", LastCall(other, progress.epoch));
+      continue;
+    }
+    const std::string call = record(rank, progress.round).call.Describe(progress.round);
+    waiting.push_back(rank);
+    if (first_asked.empty()) first_asked = call;
+    all_alike = all_alike && call == first_asked;
+    absl::StrAppend(&asked, asked.empty() ? "" : "; ", "rank ", rank, " asked for ", call);
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::FromChrono(options_.timeout));
+  const bool moving = progress.stage == Progress::Stage::kMoved;
+  std::string who = missing.empty()
+                        ? absl::StrCat("the last rank came just as ", seconds, " s were over")
+                        : absl::StrCat(RankList(missing),
+                                       moving ? " did not finish moving data" : " did not arrive",
+                                       " within ", seconds, " s");
+  if (!missing.empty() && !moving) absl::StrAppend(&who, " (last call: ", last_calls, ")");
+  return absl::DeadlineExceededError(
+      all_alike ? absl::StrCat(first_asked, ": ", who, "; ", RankList(waiting), " waited")
+                : absl::StrCat("#", progress.round, ": ", who, "; ", asked));
+}
+
+absl::Status LocalGroup::DescribeDeparted() {
+  std::vector<int> departed;
+  std::string last_calls;
+  for (int rank = 0; rank < world_size(); ++rank) {
+    if (!slot(rank).departed.load(std::memory_order_acquire)) continue;
+    departed.push_back(rank);
+    const Progress progress = Progress::Unpack(slot(rank).progress.load(std::memory_order_relaxed));
+    absl::StrAppend(&last_calls, last_calls.empty() ? "" : ", ",
+                    LastCall(progress, progress.epoch));
+  }
+  return absl::AbortedError(absl::StrCat(
+      RankList(departed), " ended the task and will not arrive (last call: ", last_calls, ")"));
+}
+
+void LocalGroup::AbortFromOutside(const absl::Status& cause) {
+  const std::lock_guard lock(cause_mutex_);
+  const auto health = word_.health();
+  if (health.culprit >= 0) return;
+  causes_.back() = {health.epoch, absl::StatusCode::kAborted, std::string(cause.message())};
+  word_.Poison(world_size());
+}
+
+absl::Status LocalGroup::Reset() {
+  const std::lock_guard lock(reset_mutex_);
+  if (word_.health().culprit < 0) return absl::OkStatus();
+  if (!AwaitAllLeft()) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("reset: a rank has been inside the failed round for ",
+                     absl::ToDoubleSeconds(absl::FromChrono(options_.timeout)),
+                     " s more; try again when it has returned"));
+  }
+  word_.Reset();
+  return absl::OkStatus();
+}
+
+bool LocalGroup::AwaitAllLeft() {
+  return Await(options_.timeout, [this] {
+    return std::all_of(slots_.begin(), slots_.end(), [](const Slot& slot) {
+      return Progress::Unpack(slot.progress.load(std::memory_order_acquire)).stage ==
+             Progress::Stage::kLeft;
+    });
+  });
+}
+
+bool LocalGroup::AwaitAllMoved(const Progress& progress) {
+  const std::uint64_t moving =
+      Progress{progress.epoch, progress.round, Progress::Stage::kPublished}.Pack();
+  return Await(options_.timeout, [this, moving] {
+    return std::none_of(slots_.begin(), slots_.end(), [moving](const Slot& slot) {
+      return slot.progress.load(std::memory_order_acquire) == moving;
+    });
+  });
+}
+
+void LocalGroup::OnRunStart() {
+  for (Slot& slot : slots_) {
+    slot.epoch = word_.health().epoch;
+    slot.knows_failure = false;
+    slot.departed.store(false, std::memory_order_relaxed);
+  }
+  word_.Return();
+}
+
+void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
+  const auto found = std::find(task_ranks_.begin(), task_ranks_.end(), task_rank);
+  const absl::Status failure =
+      status.ok()
+          ? status
+          : absl::AbortedError(absl::StrCat("rank ", task_rank, " failed: ", status.ToString()));
+  if (found == task_ranks_.end()) {
+    if (!failure.ok()) AbortFromOutside(failure);
+    return;
+  }
+  const int rank = static_cast<int>(found - task_ranks_.begin());
+  if (!failure.ok()) {
+    Explain(rank, word_.health().epoch, failure);
+    word_.Poison(rank);
+  }
+  slot(rank).departed.store(true, std::memory_order_release);
+  word_.Depart(rank, [&](auto) { Explain(rank, word_.health().epoch, DescribeDeparted()); });
+}
+
+}  // namespace lockstep::internal

@@ -1,0 +1,89 @@
+#include "lockstep/runtime/dtype.h"
+
+#include <bit>
+
+namespace lockstep {
+
+Float16 Float16::FromFloat(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return {static_cast<std::uint16_t>(sign | 0x7E00u)};
+  // 65520 is half way between the largest finite value and the next power of two, and ties go to
+  // the even one: infinity.
+  if (magnitude >= 0x477FF000u) return {static_cast<std::uint16_t>(sign | 0x7C00u)};
+  if (magnitude >= 0x38800000u) {
+    // Normal: drop 13 bits of the mantissa, ties to even; a carry moves on into the exponent, as it
+    // should.
+    const std::uint32_t rounded = magnitude + 0x0FFFu + ((magnitude >> 13) & 1u);
+    return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
+  }
+  // Subnormal: the adder rounds for us. 0.5's unit in the last place is 2^-24, the smallest
+  // float16.
+  const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+  return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000u))};
+}
+
+float Float16::ToFloat() const {
+  const std::uint32_t sign = (bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = bits & 0x7FFFu;
+  if (magnitude >= 0x7C00u)
+    return std::bit_cast<float>(sign | 0x7F800000u | ((magnitude & 0x3FFu) << 13));
+  if (magnitude >= 0x0400u) return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
+  const float value = static_cast<float>(magnitude) * 0x1p-24f;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(value));
+}
+
+BFloat16 BFloat16::FromFloat(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
+    return {static_cast<std::uint16_t>((bits >> 16) | 0x0040u)};
+  return {static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+float BFloat16::ToFloat() const {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+std::size_t SizeOf(DType dtype) {
+  return VisitDType(dtype, []<typename T>() { return sizeof(T); });
+}
+
+absl::string_view Name(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return "float32";
+    case DType::kFloat16:
+      return "float16";
+    case DType::kBFloat16:
+      return "bfloat16";
+    case DType::kFloat64:
+      return "float64";
+    case DType::kInt32:
+      return "int32";
+    case DType::kInt64:
+      break;
+  }
+  return "int64";
+}
+
+bool IsFloating(DType dtype) { return dtype != DType::kInt32 && dtype != DType::kInt64; }
+
+bool IsReducedPrecision(DType dtype) {
+  return dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+}
+
+absl::StatusOr<DType> ParseDType(absl::string_view name) {
+  for (const DType dtype : kAllDTypes) {
+    if (name == Name(dtype)) return dtype;
+  }
+  if (name == "float") return DType::kFloat32;
+  if (name == "half" || name == "f16") return DType::kFloat16;
+  if (name == "bf16") return DType::kBFloat16;
+  if (name == "double") return DType::kFloat64;
+  return absl::InvalidArgumentError(
+      absl::StrCat("element type \"", name,
+                   "\": there are float32, float16, bfloat16, float64, int32 and int64"));
+}
+
+}  // namespace lockstep

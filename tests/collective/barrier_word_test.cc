@@ -1,0 +1,214 @@
+#include "lockstep/collective/barrier_word.h"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "lockstep/tests/catch.h"
+
+namespace lockstep::internal {
+namespace {
+
+using Word = BarrierWord<NativePlatform>;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+const auto kAgree = [] { return true; };
+const auto kSilent = [](auto) {};
+
+// Runs body(rank) on a thread per rank.
+template <typename Body>
+void OnThreads(int num_ranks, Body body) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < num_ranks; ++rank) threads.emplace_back(body, rank);
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_CASE(
+    "a barrier word lets nobody leave before all have arrived, and shows what they wrote before") {
+  for (const int num_ranks : {1, 2, 3, 8}) {
+    Word word(num_ranks, SpinPolicy::For(num_ranks));
+    std::vector<int> written(static_cast<std::size_t>(num_ranks),
+                             0);  // plain: the word must order it
+    std::atomic<int> wrong{0};
+    OnThreads(num_ranks, [&](int rank) {
+      for (int round = 1; round <= 2000; ++round) {
+        written[static_cast<std::size_t>(rank)] = round;
+        word.Meet(rank, 0, seconds(60), kAgree, kSilent);
+        for (const int value : written) wrong += value != round;
+        word.Meet(rank, 0, seconds(60), kAgree, kSilent);
+      }
+    });
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("a barrier word's generation wraps around without a trace") {
+  constexpr int kRanks = 3;
+  Word word(kRanks, SpinPolicy::For(kRanks), (1u << 19) - 5);
+  std::atomic<int> completed{0};
+  OnThreads(kRanks, [&](int rank) {
+    for (int round = 0; round < 10; ++round) {
+      completed +=
+          word.Meet(rank, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
+    }
+  });
+  CHECK(completed == 10 * kRanks);
+  CHECK(word.health().culprit == -1);
+}
+
+TEST_CASE(
+    "whoever waits too long poisons the word, after it has explained, and all that come later see "
+    "it") {
+  Word word(2, SpinPolicy{});
+  bool explained = false;
+  const auto start = Clock::now();
+  const auto outcome = word.Meet(0, 0, milliseconds(20), kAgree, [&](Word::Reason reason) {
+    explained = reason == Word::Reason::kTimeout;
+  });
+  CHECK(Clock::now() - start >= milliseconds(20));
+  CHECK(outcome.verdict == Word::Verdict::kPoisoned);
+  CHECK(outcome.culprit == 0);
+  CHECK(outcome.waited >= milliseconds(20));
+  CHECK(explained);
+  CHECK(word.Meet(1, 0, seconds(60), kAgree, kSilent).culprit == 0);
+}
+
+TEST_CASE("the rank that comes last says whether the ranks agree, before the round is complete") {
+  Word word(3, SpinPolicy::For(3));
+  std::atomic<int> asked{0};
+  std::array<Word::Outcome, 3> outcomes;
+  OnThreads(3, [&](int rank) {
+    const auto disagree = [&] {
+      ++asked;
+      return false;
+    };
+    outcomes[static_cast<std::size_t>(rank)] = word.Meet(rank, 0, seconds(60), disagree, kSilent);
+  });
+  CHECK(asked == 1);
+  for (const auto& outcome : outcomes) {
+    CHECK(outcome.verdict == Word::Verdict::kPoisoned);
+    CHECK(outcome.culprit == outcomes[0].culprit);
+  }
+}
+
+TEST_CASE("the first poison stays") {
+  Word word(2, SpinPolicy{});
+  word.Poison(1);
+  word.Poison(0);
+  CHECK(word.health().culprit == 1);
+}
+
+TEST_CASE("a reset begins an epoch in which calls of the last one are stale and change nothing") {
+  Word word(2, SpinPolicy::For(2));
+  word.Poison(1);
+  word.Reset();
+  CHECK(word.health().culprit == -1);
+  CHECK(word.health().epoch == 1);
+  CHECK(word.Meet(0, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kStale);
+  std::atomic<int> completed{0};
+  OnThreads(2, [&](int rank) {
+    completed +=
+        word.Meet(rank, 1, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
+  });
+  CHECK(completed == 2);
+}
+
+TEST_CASE("resetting a healthy word changes nothing") {
+  Word word(2, SpinPolicy{});
+  word.Reset();
+  CHECK(word.health().epoch == 0);
+}
+
+TEST_CASE("a rank that departs frees those that wait, and those that come after it") {
+  Word word(2, SpinPolicy{});
+  Word::Outcome waited;
+  std::thread waiter([&] { waited = word.Meet(0, 0, seconds(60), kAgree, kSilent); });
+  std::this_thread::sleep_for(milliseconds(20));
+  word.Depart(1, kSilent);
+  waiter.join();
+  CHECK(waited.verdict == Word::Verdict::kPoisoned);
+  CHECK(waited.culprit == 1);
+
+  Word early(2, SpinPolicy{});
+  early.Depart(1, kSilent);
+  CHECK(early.health().culprit == -1);
+  CHECK(early.Meet(0, 0, seconds(60), kAgree, kSilent).culprit == 0);
+}
+
+TEST_CASE("departed ranks that return are expected again") {
+  Word word(2, SpinPolicy::For(2));
+  word.Depart(0, kSilent);
+  word.Depart(1, kSilent);
+  word.Return();
+  std::atomic<int> completed{0};
+  OnThreads(2, [&](int rank) {
+    completed +=
+        word.Meet(rank, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
+  });
+  CHECK(completed == 2);
+}
+
+TEST_CASE("a parked rank is woken by the release, not by its deadline") {
+  Word word(2, SpinPolicy{});
+  nanoseconds longest{0};
+  std::thread waiter([&] {
+    for (int round = 0; round < 50; ++round) {
+      longest = std::max(longest, word.Meet(0, 0, seconds(60), kAgree, kSilent).waited);
+    }
+  });
+  for (int round = 0; round < 50; ++round) {
+    std::this_thread::sleep_for(milliseconds(2));
+    word.Meet(1, 0, seconds(60), kAgree, kSilent);
+  }
+  waiter.join();
+  // A forgotten wake would sleep through the minute.
+  CHECK(longest < seconds(30));
+}
+
+// A clock that now and then says that ages have passed, so that waits run out just as the last rank
+// arrives.
+struct ErraticPlatform : NativePlatform {
+  static Clock::time_point Now() {
+    thread_local std::minstd_rand random(
+        static_cast<unsigned>(std::hash<std::thread::id>()(std::this_thread::get_id())));
+    return Clock::now() + (random() % 3 == 0 ? std::chrono::hours(1) : std::chrono::hours(0));
+  }
+};
+
+TEST_CASE("when a time-out collides with the last arrival, all ranks get one verdict") {
+  using Erratic = BarrierWord<ErraticPlatform>;
+  constexpr int kRanks = 3;
+  constexpr int kTries = 20000;
+  Erratic word(kRanks, SpinPolicy{});
+  BarrierWord<NativePlatform> fence(kRanks, SpinPolicy::For(kRanks));
+  std::array<std::atomic<int>, kRanks> verdicts{};
+  std::array<int, 2> seen{};
+  int split = 0;
+  OnThreads(kRanks, [&](int rank) {
+    std::uint32_t epoch = 0;
+    for (int attempt = 0; attempt < kTries; ++attempt) {
+      const auto outcome = word.Meet(rank, epoch, std::chrono::minutes(1), kAgree, kSilent);
+      verdicts[static_cast<std::size_t>(rank)] = outcome.verdict == Erratic::Verdict::kCompleted;
+      fence.Meet(rank, 0, seconds(60), kAgree, kSilent);
+      if (rank == 0) {
+        for (const auto& verdict : verdicts) split += verdict != verdicts[0];
+        ++seen[static_cast<std::size_t>(verdicts[0].load())];
+        word.Reset();
+      }
+      fence.Meet(rank, 0, seconds(60), kAgree, kSilent);
+      epoch = word.health().epoch;
+    }
+  });
+  CHECK(split == 0);
+  // The collision was really provoked: both outcomes came up.
+  CHECK(seen[0] > 0);
+  CHECK(seen[1] > 0);
+}
+
+}  // namespace
+}  // namespace lockstep::internal

@@ -1,0 +1,349 @@
+// What every transport must do alike: one body over transports, numbers of ranks, operations,
+// types, sizes and alignments.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "lockstep/tests/collective/ranks.h"
+
+namespace lockstep {
+namespace {
+
+using testing::GetElement;
+using testing::Guarded;
+using testing::kTransports;
+using testing::Ranks;
+using testing::SetElement;
+
+constexpr std::int64_t kCounts[] = {0, 1, 2, 7, 63, 64, 65, 257, 4099};
+
+// Runs `body` on 1 to 9 ranks of every transport.
+void OnEveryGroup(const Ranks::Body& body) {
+  for (const auto& transport : kTransports) {
+    for (int world_size = 1; world_size <= 9; ++world_size) {
+      auto ranks = Ranks::Create(world_size, {}, transport.devices);
+      REQUIRE_OK(ranks);
+      INFO(transport.name << ", " << world_size << " ranks");
+      REQUIRE_OK(ranks->Run(body));
+    }
+  }
+}
+
+absl::Status Check(Guarded& out, std::int64_t index, double expected, const std::string& what) {
+  if (out.Get(index) == expected) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat(what, ": element ", index, " is ", out.Get(index), ", expected ", expected));
+}
+
+// Small whole numbers, so that sums and products of nine are exact in every type. Products have
+// factors 1 and 2 alone.
+double Value(ReduceOp op, int rank, std::int64_t index) {
+  const std::int64_t mixed = index * 7 + rank * 3;
+  return static_cast<double>(op == ReduceOp::kProduct ? 1 + mixed % 2 : mixed % 11 - 4);
+}
+
+double Reduced(DType dtype, ReduceOp op, int world_size, std::int64_t index) {
+  double result = Value(op, 0, index);
+  for (int rank = 1; rank < world_size; ++rank) {
+    const double value = Value(op, rank, index);
+    if (op == ReduceOp::kProduct) {
+      result *= value;
+    } else if (op == ReduceOp::kMin) {
+      result = std::min(result, value);
+    } else if (op == ReduceOp::kMax) {
+      result = std::max(result, value);
+    } else {
+      result += value;
+    }
+  }
+  if (op != ReduceOp::kAverage) return result;
+  if (dtype == DType::kFloat64) return result / world_size;
+  // Divided in float32, then rounded to the type, or cut.
+  double rounded;
+  alignas(8) unsigned char element[8];
+  SetElement(dtype, element, 0,
+             IsFloating(dtype) ? static_cast<float>(result) / static_cast<float>(world_size)
+                               : result / world_size);
+  rounded = GetElement(dtype, element, 0);
+  return rounded;
+}
+
+absl::Status OneAllReduce(Communicator& comm, DType dtype, ReduceOp op, std::int64_t count,
+                          int skew, bool in_place) {
+  Guarded in(dtype, count, skew);
+  Guarded separate(dtype, count, skew + 1);
+  Guarded& out = in_place ? in : separate;
+  for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(op, comm.rank(), i));
+  LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(in.tensor(), out.tensor(), op));
+  // Nobody may still read the input when the call has returned: a late reader would take in NaN.
+  if (!in_place) in.Spoil();
+  const std::string what = absl::StrCat("all_reduce ", Name(dtype), " ", Name(op), " x ", count);
+  for (std::int64_t i = 0; i < count; ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(Check(out, i, Reduced(dtype, op, comm.world_size(), i), what));
+  }
+  if (in.MarginsIntact() && separate.MarginsIntact()) return absl::OkStatus();
+  return absl::InternalError(what + " wrote outside its output");
+}
+
+TEST_CASE(
+    "all_reduce gives every rank the reduction of all, for every type, operation, count and "
+    "alignment") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    for (const DType dtype : kAllDTypes) {
+      for (const ReduceOp op : kAllReduceOps) {
+        for (const std::int64_t count : kCounts) {
+          LOCKSTEP_RETURN_IF_ERROR(
+              OneAllReduce(comm, dtype, op, count, /*skew=*/0, /*in_place=*/false));
+          LOCKSTEP_RETURN_IF_ERROR(
+              OneAllReduce(comm, dtype, op, count, /*skew=*/comm.rank() % 3, count % 2 == 0));
+        }
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+// The width of `rank`'s part when parts are uneven: 0, 1, 2, 3, 0, ...
+std::int64_t PartWidth(int rank, std::int64_t scale) { return rank % 4 * scale; }
+std::int64_t PartBegin(int rank, std::int64_t scale) {
+  std::int64_t begin = 0;
+  for (int r = 0; r < rank; ++r) begin += PartWidth(r, scale);
+  return begin;
+}
+
+// Parts of a [rows, whole, inner] tensor along axis 1: element (row, column, k) of the whole has
+// this flat index.
+std::int64_t FlatIndex(std::int64_t row, std::int64_t column, std::int64_t k, std::int64_t whole,
+                       std::int64_t inner) {
+  return (row * whole + column) * inner + k;
+}
+
+struct Block {
+  std::int64_t rows;
+  std::int64_t inner;
+  std::int64_t scale;
+};
+constexpr Block kBlocks[] = {{1, 1, 1},  {1, 1, 333}, {3, 1, 5}, {2, 7, 1},
+                             {5, 3, 64}, {0, 1, 1},   {4, 0, 2}};
+
+absl::Status OneReduceScatter(Communicator& comm, DType dtype, ReduceOp op, const Block& block) {
+  const std::int64_t whole = PartBegin(comm.world_size(), block.scale);
+  const std::int64_t width = PartWidth(comm.rank(), block.scale);
+  const std::int64_t begin = PartBegin(comm.rank(), block.scale);
+  Guarded in(dtype, block.rows * whole * block.inner, 1);
+  Guarded out(dtype, block.rows * width * block.inner);
+  for (std::int64_t i = 0; i < block.rows * whole * block.inner; ++i)
+    in.Set(i, Value(op, comm.rank(), i));
+  LOCKSTEP_RETURN_IF_ERROR(
+      comm.ReduceScatter(Tensor::View(in.data(), {block.rows, whole, block.inner}, dtype),
+                         Tensor::View(out.data(), {block.rows, width, block.inner}, dtype), op, 1));
+  in.Spoil();
+  for (std::int64_t i = 0; i < block.rows * width * block.inner; ++i) {
+    const std::int64_t row = i / (width * block.inner);
+    const std::int64_t column = i / block.inner % width;
+    const std::int64_t flat = FlatIndex(row, begin + column, i % block.inner, whole, block.inner);
+    LOCKSTEP_RETURN_IF_ERROR(
+        Check(out, i, Reduced(dtype, op, comm.world_size(), flat), "reduce_scatter"));
+  }
+  return out.MarginsIntact() ? absl::OkStatus()
+                             : absl::InternalError("reduce_scatter wrote outside its output");
+}
+
+TEST_CASE(
+    "reduce_scatter gives every rank its part of the reduction, along any axis, even or uneven") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    for (const DType dtype : kAllDTypes) {
+      for (const ReduceOp op : kAllReduceOps) {
+        for (const Block& block : kBlocks)
+          LOCKSTEP_RETURN_IF_ERROR(OneReduceScatter(comm, dtype, op, block));
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status OneAllGather(Communicator& comm, DType dtype, const Block& block) {
+  const std::int64_t whole = PartBegin(comm.world_size(), block.scale);
+  const std::int64_t width = PartWidth(comm.rank(), block.scale);
+  Guarded in(dtype, block.rows * width * block.inner, 1);
+  Guarded out(dtype, block.rows * whole * block.inner);
+  for (std::int64_t i = 0; i < block.rows * width * block.inner; ++i)
+    in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
+  out.Spoil();
+  LOCKSTEP_RETURN_IF_ERROR(
+      comm.AllGather(Tensor::View(in.data(), {block.rows, width, block.inner}, dtype),
+                     Tensor::View(out.data(), {block.rows, whole, block.inner}, dtype), -2));
+  in.Spoil();
+  for (int rank = 0; rank < comm.world_size(); ++rank) {
+    const std::int64_t other = PartWidth(rank, block.scale);
+    for (std::int64_t i = 0; i < block.rows * other * block.inner; ++i) {
+      const std::int64_t column = PartBegin(rank, block.scale) + i / block.inner % other;
+      const std::int64_t flat =
+          FlatIndex(i / (other * block.inner), column, i % block.inner, whole, block.inner);
+      LOCKSTEP_RETURN_IF_ERROR(Check(out, flat, Value(ReduceOp::kSum, rank, i), "all_gather"));
+    }
+  }
+  return out.MarginsIntact() ? absl::OkStatus()
+                             : absl::InternalError("all_gather wrote outside its output");
+}
+
+TEST_CASE("all_gather joins the ranks' parts in rank order, along any axis, even or uneven") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    for (const DType dtype : kAllDTypes) {
+      for (const Block& block : kBlocks) LOCKSTEP_RETURN_IF_ERROR(OneAllGather(comm, dtype, block));
+    }
+    return absl::OkStatus();
+  });
+}
+
+TEST_CASE("a rank may scatter into, and gather from, its own part of the whole") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    constexpr std::int64_t kPart = 37;
+    const std::int64_t whole = kPart * comm.world_size();
+    Guarded data(DType::kFloat32, whole);
+    for (std::int64_t i = 0; i < whole; ++i) data.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
+    LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, data.tensor().Slice(0, kPart * comm.rank(), kPart));
+    LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(data.tensor(), part));
+    LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(part, data.tensor()));
+    for (std::int64_t i = 0; i < whole; ++i) {
+      const double expected = Reduced(DType::kFloat32, ReduceOp::kSum, comm.world_size(), i);
+      LOCKSTEP_RETURN_IF_ERROR(Check(data, i, expected, "reduce_scatter and all_gather in place"));
+    }
+    return absl::OkStatus();
+  });
+}
+
+TEST_CASE(
+    "broadcast gives every rank the root's input, in place and out of place, from every root") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    for (int root = 0; root < comm.world_size(); ++root) {
+      for (const DType dtype : kAllDTypes) {
+        for (const std::int64_t count : kCounts) {
+          Guarded in(dtype, count);
+          Guarded out(dtype, count, 1);
+          const bool in_place = count % 2 == 1;
+          for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
+          LOCKSTEP_RETURN_IF_ERROR(
+              comm.Broadcast(in.tensor(), in_place ? in.tensor() : out.tensor(), root));
+          if (!in_place) in.Spoil();
+          for (std::int64_t i = 0; i < count; ++i) {
+            LOCKSTEP_RETURN_IF_ERROR(
+                Check(in_place ? in : out, i, Value(ReduceOp::kSum, root, i), "broadcast"));
+          }
+        }
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status EqualAllToAll(Communicator& comm, DType dtype, std::int64_t part, bool in_place) {
+  const std::int64_t count = part * comm.world_size();
+  Guarded in(dtype, count);
+  Guarded separate(dtype, count, 1);
+  Guarded& out = in_place ? in : separate;
+  for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
+  LOCKSTEP_RETURN_IF_ERROR(comm.AllToAll(in.tensor(), out.tensor()));
+  if (!in_place) in.Spoil();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const int from = static_cast<int>(i / part);
+    const std::int64_t sent = part * comm.rank() + i % part;
+    LOCKSTEP_RETURN_IF_ERROR(Check(out, i, Value(ReduceOp::kSum, from, sent),
+                                   in_place ? "all_to_all in place" : "all_to_all"));
+  }
+  return absl::OkStatus();
+}
+
+TEST_CASE("all_to_all swaps equal parts, in place and out of place") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    for (const DType dtype : kAllDTypes) {
+      for (const std::int64_t part : {0, 1, 2, 5, 64, 501}) {
+        LOCKSTEP_RETURN_IF_ERROR(EqualAllToAll(comm, dtype, part, false));
+        LOCKSTEP_RETURN_IF_ERROR(EqualAllToAll(comm, dtype, part, true));
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+// How many elements rank s sends to rank r when parts are uneven.
+std::int64_t Sent(int s, int r) { return (s * 5 + r * 3) % 4; }
+
+TEST_CASE("all_to_all moves uneven parts, empty ones among them") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    std::vector<std::int64_t> send;
+    std::vector<std::int64_t> receive;
+    for (int other = 0; other < comm.world_size(); ++other) {
+      send.push_back(Sent(comm.rank(), other));
+      receive.push_back(Sent(other, comm.rank()));
+    }
+    Guarded in(DType::kInt64, std::accumulate(send.begin(), send.end(), std::int64_t{0}));
+    Guarded out(DType::kInt64, std::accumulate(receive.begin(), receive.end(), std::int64_t{0}));
+    for (std::int64_t i = 0; i < in.tensor().size(); ++i)
+      in.Set(i, static_cast<double>(comm.rank() * 1000 + i));
+    LOCKSTEP_RETURN_IF_ERROR(comm.AllToAll(in.tensor(), out.tensor(), send, receive));
+    std::int64_t at = 0;
+    for (int from = 0; from < comm.world_size(); ++from) {
+      std::int64_t offset = 0;
+      for (int r = 0; r < comm.rank(); ++r) offset += Sent(from, r);
+      for (std::int64_t i = 0; i < receive[static_cast<std::size_t>(from)]; ++i, ++at) {
+        LOCKSTEP_RETURN_IF_ERROR(
+            Check(out, at, static_cast<double>(from * 1000 + offset + i), "uneven all_to_all"));
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+TEST_CASE("split makes groups by color, numbered by key, that work beside their parent") {
+  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      // Colors 0 and 1 by parity; the last rank stays out; keys turn the order round.
+      const bool out = comm.world_size() > 1 && comm.rank() == comm.world_size() - 1;
+      const int color = out ? -1 : comm.rank() % 2;
+      LOCKSTEP_ASSIGN_OR_RETURN(auto child, comm.Split(color, -comm.rank()));
+      if (out != (child == nullptr))
+        return absl::InternalError("the color that is left out decides who gets no group");
+      std::int64_t sum = comm.rank();
+      if (child != nullptr) {
+        LOCKSTEP_RETURN_IF_ERROR(child->AllReduce(Tensor::View(&sum, {1}, DType::kInt64),
+                                                  Tensor::View(&sum, {1}, DType::kInt64)));
+        std::int64_t expected = 0;
+        int rank = 0;
+        for (int r = 0; r < std::max(1, comm.world_size() - 1); ++r) {
+          if (r % 2 != color) continue;
+          expected += r;
+          rank += r > comm.rank();
+        }
+        if (sum != expected || child->rank() != rank)
+          return absl::InternalError("a split group has other members than asked for");
+      }
+      LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
+    }
+    return absl::OkStatus();
+  });
+}
+
+TEST_CASE("counts may be over 2^31") {
+  // Memory that is only read stays unmapped, so this takes 4 GiB.
+  constexpr std::int64_t kCount = (std::int64_t{1} << 31) + 3;
+  constexpr std::size_t kBytes = static_cast<std::size_t>(kCount) * 2;
+  auto ranks = Ranks::Create(2);
+  REQUIRE_OK(ranks);
+  REQUIRE_OK(ranks->Run([](Worker&, Communicator& comm) -> absl::Status {
+    void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return absl::ResourceExhaustedError("no address space for the test");
+    const Tensor tensor = Tensor::View(memory, {kCount}, DType::kFloat16);
+    if (comm.rank() == 0) SetElement(DType::kFloat16, memory, kCount - 1, 7);
+    absl::Status status = comm.Broadcast(tensor, tensor, 0);
+    if (status.ok() && GetElement(DType::kFloat16, memory, kCount - 1) != 7)
+      status = absl::InternalError("the last element is wrong");
+    munmap(memory, kBytes);
+    return status;
+  }));
+}
+
+}  // namespace
+}  // namespace lockstep

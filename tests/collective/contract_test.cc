@@ -1,0 +1,296 @@
+// Ranks that ask for different things, or for what cannot be: an error on every rank before a byte
+// has moved.
+#include <cstdint>
+#include <limits>
+
+#include "lockstep/collective/agreement.h"
+#include "lockstep/tests/collective/ranks.h"
+
+namespace lockstep {
+namespace {
+
+using testing::Guarded;
+using testing::Ranks;
+using testing::Says;
+
+using Statuses = std::vector<absl::Status>;
+
+constexpr int kRanks = 3;
+
+// All ranks' statuses, after checking that no output byte has changed.
+Statuses Provoke(
+    const std::function<absl::Status(Communicator&, Guarded& in, Guarded& out)>& body) {
+  auto ranks = Ranks::Create(kRanks);
+  REQUIRE_OK(ranks);
+  std::vector<Guarded> ins(kRanks, Guarded(DType::kFloat32, 12));
+  std::vector<Guarded> outs = ins;
+  for (auto& out : outs) out.Spoil();
+  Statuses statuses = ranks->RunEach([&](Worker& worker, Communicator& comm) {
+    const auto rank = static_cast<std::size_t>(worker.rank());
+    return body(comm, ins[rank], outs[rank]);
+  });
+  for (auto& out : outs) {
+    const auto* bytes = static_cast<const unsigned char*>(out.data());
+    CHECK(std::all_of(bytes, bytes + 48, [](unsigned char byte) { return byte == 0xFF; }));
+  }
+  // What failed can be healed, and then the next round is exact.
+  REQUIRE_OK(ranks->barrier->Reset());
+  REQUIRE_OK(ranks->Run([](Worker&, Communicator& comm) -> absl::Status {
+    std::int64_t one = 1;
+    const Tensor tensor = Tensor::View(&one, {1}, DType::kInt64);
+    LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(tensor, tensor));
+    return one == kRanks ? absl::OkStatus() : absl::InternalError("inexact after Reset");
+  }));
+  return statuses;
+}
+
+// The same text on every rank, with all these parts.
+void CheckMismatch(const Statuses& statuses, absl::StatusCode code,
+                   std::initializer_list<const char*> parts) {
+  for (const absl::Status& status : statuses) {
+    INFO(status.ToString());
+    CHECK(status == statuses[0]);
+    CHECK(status.code() == code);
+    for (const char* part : parts) CHECK(Says(status, part));
+  }
+}
+
+Tensor First(Guarded& data, std::int64_t count, DType dtype = DType::kFloat32) {
+  return Tensor::View(data.data(), {count}, dtype);
+}
+
+TEST_CASE("a wrong count on one rank is an error on all, with every rank's count") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    const std::int64_t count = comm.rank() == 1 ? 11 : 12;
+    return comm.AllReduce(First(in, count), First(out, count));
+  });
+  CheckMismatch(statuses, absl::StatusCode::kFailedPrecondition,
+                {"#1", "differ in count", "ranks 0, 2: all_reduce (float32 x 12, sum)",
+                 "rank 1: all_reduce (float32 x 11, sum)"});
+}
+
+TEST_CASE("a wrong element type is named") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    const DType dtype = comm.rank() == 2 ? DType::kInt32 : DType::kFloat32;
+    return comm.AllReduce(First(in, 12, dtype), First(out, 12, dtype));
+  });
+  CheckMismatch(statuses, absl::StatusCode::kFailedPrecondition,
+                {"differ in element type", "rank 2: all_reduce (int32 x 12, sum)"});
+}
+
+TEST_CASE("a wrong reduction is named") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    return comm.AllReduce(First(in, 12), First(out, 12),
+                          comm.rank() == 0 ? ReduceOp::kMax : ReduceOp::kSum);
+  });
+  CheckMismatch(statuses, absl::StatusCode::kFailedPrecondition,
+                {"differ in reduction", "rank 0: all_reduce (float32 x 12, max)"});
+}
+
+TEST_CASE("a wrong root is named") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    return comm.Broadcast(First(in, 12), First(out, 12), comm.rank() == 2 ? 1 : 0);
+  });
+  CheckMismatch(statuses, absl::StatusCode::kFailedPrecondition,
+                {"differ in root", "root 0", "rank 2: broadcast (float32 x 12, root 1)"});
+}
+
+TEST_CASE("different operations in one round are listed rank by rank") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    if (comm.rank() == 0) return comm.Barrier();
+    return comm.rank() == 1 ? comm.AllReduce(First(in, 12), First(out, 12))
+                            : comm.Broadcast(First(in, 12), First(out, 12), 0);
+  });
+  CheckMismatch(
+      statuses, absl::StatusCode::kFailedPrecondition,
+      {"differ in operation", "rank 0: barrier", "rank 1: all_reduce", "rank 2: broadcast"});
+}
+
+TEST_CASE("parts that do not make up the whole are an error on all ranks, with one text") {
+  const Statuses scatter = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    return comm.ReduceScatter(First(in, 10), First(out, 10 / kRanks));
+  });
+  CheckMismatch(scatter, absl::StatusCode::kFailedPrecondition,
+                {"3 ranks add up to 1 x 9", "the whole is 1 x 10"});
+  const Statuses gather = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    return comm.AllGather(First(in, comm.rank() == 0 ? 3 : 4), First(out, 12));
+  });
+  CheckMismatch(gather, absl::StatusCode::kFailedPrecondition,
+                {"add up to 1 x 11", "rank 0: all_gather (float32 x 3 -> 12)"});
+}
+
+TEST_CASE("what one rank sends and another expects must be equal") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+    const std::int64_t even[] = {4, 4, 4};
+    const std::int64_t odd[] = {4, 5, 3};
+    return comm.AllToAll(in.tensor(), out.tensor(), comm.rank() == 2 ? odd : even, even);
+  });
+  CheckMismatch(statuses, absl::StatusCode::kFailedPrecondition,
+                {"rank 2 sends 5 elements to rank 1, which expects 4"});
+}
+
+TEST_CASE("one output given by two ranks is refused, naming both") {
+  Guarded shared(DType::kFloat32, 12);
+  const Statuses statuses = Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
+    return comm.AllReduce(in.tensor(), comm.rank() == 0 ? out.tensor() : shared.tensor());
+  });
+  CheckMismatch(statuses, absl::StatusCode::kInvalidArgument,
+                {"the output of rank 1 overlaps the output of rank 2"});
+}
+
+TEST_CASE("an output inside another rank's input is refused, naming both") {
+  Guarded shared(DType::kFloat32, 12);
+  const Statuses statuses = Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
+    return comm.AllReduce(comm.rank() == 0 ? shared.tensor() : in.tensor(),
+                          comm.rank() == 2 ? shared.tensor() : out.tensor());
+  });
+  CheckMismatch(statuses, absl::StatusCode::kInvalidArgument,
+                {"the output of rank 2 overlaps the input of rank 0"});
+}
+
+TEST_CASE("ranks may share an input") {
+  Guarded shared(DType::kFloat32, 12);
+  auto ranks = Ranks::Create(kRanks);
+  REQUIRE_OK(ranks);
+  REQUIRE_OK(ranks->Run([&](Worker&, Communicator& comm) {
+    Guarded out(DType::kFloat32, 12);
+    return comm.AllReduce(shared.tensor(), out.tensor());
+  }));
+}
+
+// Rank 1's call is refused with `part`; the others hear of it.
+void CheckRefused(const Statuses& statuses, const char* part) {
+  INFO(statuses[1].ToString());
+  CHECK(statuses[1].code() == absl::StatusCode::kInvalidArgument);
+  CHECK(Says(statuses[1], part));
+  for (const int rank : {0, 2}) {
+    const absl::Status& status = statuses[static_cast<std::size_t>(rank)];
+    INFO(status.ToString());
+    CHECK(status.code() == absl::StatusCode::kAborted);
+    CHECK(Says(status, "rank 1 refused its call"));
+    CHECK(Says(status, part));
+  }
+}
+
+// Rank 1 all-reduces what `make` gives it, the others something fine.
+void CheckRefusedTensors(const std::function<std::pair<Tensor, Tensor>(Guarded&, Guarded&)>& make,
+                         const char* part) {
+  CheckRefused(Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
+                 if (comm.rank() != 1) return comm.AllReduce(in.tensor(), out.tensor());
+                 const auto [bad_in, bad_out] = make(in, out);
+                 return comm.AllReduce(bad_in, bad_out);
+               }),
+               part);
+}
+
+TEST_CASE("tensors that cannot be are refused on their rank, and the others hear why") {
+  const auto at = [](Guarded& data, std::int64_t bytes, std::int64_t count) {
+    return Tensor::View(static_cast<char*>(data.data()) + bytes, {count}, DType::kFloat32);
+  };
+  CheckRefusedTensors(
+      [](Guarded&, Guarded& out) {
+        return std::pair(Tensor::View(nullptr, {12}, DType::kFloat32), out.tensor());
+      },
+      "in, float32 [12] on cpu, has a null pointer");
+  CheckRefusedTensors(
+      [](Guarded& in, Guarded&) {
+        return std::pair(in.tensor(), Tensor::View(nullptr, {12}, DType::kFloat32));
+      },
+      "out, float32 [12] on cpu, has a null pointer");
+  CheckRefusedTensors(
+      [&](Guarded& in, Guarded& out) { return std::pair(at(in, 2, 11), at(out, 0, 11)); },
+      "is misaligned");
+  CheckRefusedTensors([&](Guarded& in, Guarded&) { return std::pair(at(in, 0, 8), at(in, 4, 8)); },
+                      "overlap partly");
+  CheckRefusedTensors(
+      [&](Guarded& in, Guarded& out) { return std::pair(at(in, 0, 8), at(out, 0, 9)); },
+      "they must have one shape");
+  CheckRefusedTensors(
+      [](Guarded& in, Guarded& out) {
+        return std::pair(in.tensor(), Tensor::View(out.data(), {12}, DType::kInt32));
+      },
+      "they must have one element type");
+  CheckRefusedTensors(
+      [](Guarded& in, Guarded& out) {
+        return std::pair(*Tensor::View(in.data(), {4, 3}, DType::kFloat32).Slice(1, 0, 2),
+                         Tensor::View(out.data(), {4, 2}, DType::kFloat32));
+      },
+      "is strided");
+  CheckRefusedTensors(
+      [](Guarded& in, Guarded& out) {
+        constexpr std::int64_t kHuge = std::int64_t{1} << 61;
+        return std::pair(Tensor::View(in.data(), {kHuge, 4}, DType::kFloat32),
+                         Tensor::View(out.data(), {kHuge, 4}, DType::kFloat32));
+      },
+      "more bytes than 2^63 - 1");
+  CheckRefusedTensors(
+      [](Guarded& in, Guarded& out) {
+        return std::pair(Tensor::View(in.data(), {12}, DType::kFloat32, Device::Cuda(0)),
+                         out.tensor());
+      },
+      "on another device");
+}
+
+TEST_CASE("a root, an axis and counts that do not exist are refused") {
+  CheckRefused(Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+                 return comm.Broadcast(in.tensor(), out.tensor(), comm.rank() == 1 ? 3 : 0);
+               }),
+               "root 3 in a group of 3");
+  CheckRefused(Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+                 return comm.AllGather(First(in, 4), First(out, 12), comm.rank() == 1 ? 1 : 0);
+               }),
+               "axis 1 of float32 [4] on cpu");
+  CheckRefused(Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
+                 const std::int64_t negative[] = {-1, 12, 1};
+                 const std::int64_t even[] = {4, 4, 4};
+                 return comm.AllToAll(in.tensor(), out.tensor(), comm.rank() == 1 ? negative : even,
+                                      even);
+               }),
+               "send_counts must be at least 0 and add up to the 12 elements");
+}
+
+TEST_CASE("an input that overlaps the wrong part of the whole is refused on all ranks") {
+  const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded&) {
+    const int part = comm.rank() == 1 ? 0 : comm.rank();
+    return comm.AllGather(*in.tensor().Slice(0, 4 * part, 4), in.tensor());
+  });
+  CheckMismatch(statuses, absl::StatusCode::kInvalidArgument,
+                {"input and output of rank 1 overlap", "begins at element 4"});
+}
+
+TEST_CASE("null pointers are fine where there are no elements") {
+  auto ranks = Ranks::Create(kRanks);
+  REQUIRE_OK(ranks);
+  const Tensor none = Tensor::View(nullptr, {0}, DType::kFloat16);
+  REQUIRE_OK(ranks->Run([&](Worker&, Communicator& comm) -> absl::Status {
+    for (const ReduceOp op : kAllReduceOps)
+      LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(none, none, op));
+    LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(none, none));
+    LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(none, none));
+    LOCKSTEP_RETURN_IF_ERROR(comm.AllToAll(none, none));
+    return comm.Broadcast(none, none, 2);
+  }));
+}
+
+TEST_CASE("a rank that the group does not have gets an end that refuses everything") {
+  auto ranks = Ranks::Create(kRanks);
+  REQUIRE_OK(ranks);
+  for (const int rank : {-1, 3, 99}) {
+    Communicator& comm = ranks->barrier->communicator(rank);
+    CHECK(comm.Barrier().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(Says(comm.Split(0, 0).status(), "it has 3, from 0 to 2"));
+  }
+}
+
+TEST_CASE("groups that cannot be are refused") {
+  CHECK(Says(CollectiveBarrier::Create(absl::Span<const Device>()).status(), "0 ranks"));
+  const Device devices[] = {Device::Cpu(), Device::Cuda(0)};
+  CHECK(CollectiveBarrier::Create(devices).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(Says(CollectiveBarrier::Create({devices, 1}, {.timeout = absl::ZeroDuration()}).status(),
+             "must be positive"));
+  CHECK(Says(Worker::Adopt(4, 4, Device::Cpu()).status(), "rank 4 of 4"));
+  CHECK(Says(Worker::Adopt(-1, 4, Device::Cpu()).status(), "rank -1 of 4"));
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,130 @@
+#include "lockstep/tests/harness/child_process.h"
+
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "absl/strings/match.h"
+
+namespace lockstep::testing {
+namespace {
+
+// The child's report: its status code, then its message.
+[[noreturn]] void BeChild(int report, absl::FunctionRef<absl::Status()> body) {
+  absl::Status status = absl::OkStatus();
+  try {
+    status = body();
+  } catch (const std::exception& thrown) {
+    status = absl::InternalError(absl::StrCat("the test threw: ", thrown.what()));
+  }
+  const std::string text = absl::StrCat(static_cast<int>(status.code()), "\n", status.message());
+  const char* at = text.data();
+  for (std::size_t left = text.size(); left > 0;) {
+    const ssize_t written = write(report, at, left);
+    if (written < 0 && errno != EINTR) break;
+    if (written > 0) at += written, left -= static_cast<std::size_t>(written);
+  }
+  close(report);
+  // exit rather than _exit: the leak checker and the race detector speak at exit.
+  std::exit(0);
+}
+
+// What the child wrote until it closed the pipe, or until the time was over.
+bool ReadUntil(int report, absl::Time deadline, std::string& text) {
+  for (;;) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    pollfd entry{.fd = report, .events = POLLIN, .revents = 0};
+    const int ready = poll(&entry, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1);
+    if (ready < 0 && errno != EINTR) return false;
+    if (ready <= 0) continue;
+    char buffer[4096];
+    const ssize_t got = read(report, buffer, sizeof(buffer));
+    if (got == 0) return true;
+    if (got > 0) text.append(buffer, static_cast<std::size_t>(got));
+  }
+}
+
+bool AwaitExit(pid_t child, absl::Time deadline, int& how) {
+  for (;;) {
+    const pid_t ended = waitpid(child, &how, WNOHANG);
+    if (ended == child || (ended < 0 && errno != EINTR)) return true;
+    if (absl::Now() > deadline) return false;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+std::string StacksOf(pid_t child) {
+  const std::string command =
+      absl::StrCat("gdb -p ", child,
+                   " -batch -ex 'set pagination off' -ex 'thread apply all bt 24' 2>/dev/null");
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return "(gdb could not be started)";
+  std::string stacks;
+  char line[1024];
+  while (std::fgets(line, sizeof(line), pipe) != nullptr) {
+    if (line[0] == '#' || absl::StartsWith(line, "Thread")) stacks += line;
+  }
+  pclose(pipe);
+  return stacks.empty() ? "(no stacks: gdb is not installed or may not attach)" : stacks;
+}
+
+absl::Status Describe(int how, const std::string& report) {
+  if (WIFSIGNALED(how)) {
+    return absl::InternalError(absl::StrCat("the child died of ", strsignal(WTERMSIG(how)),
+                                            "; it had reported: ", report));
+  }
+  const std::size_t line_end = report.find('\n');
+  if (WEXITSTATUS(how) != 0 || line_end == std::string::npos) {
+    return absl::InternalError(
+        absl::StrCat("the child exited with ", WEXITSTATUS(how), "; it had reported: ", report));
+  }
+  return absl::Status(static_cast<absl::StatusCode>(std::atoi(report.c_str())),
+                      report.substr(line_end + 1));
+}
+
+}  // namespace
+
+absl::Status RunInChild(absl::Duration limit, absl::FunctionRef<absl::Status()> body) {
+  int ends[2];
+  if (pipe(ends) != 0) return absl::InternalError(absl::StrCat("pipe: ", std::strerror(errno)));
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child < 0) return absl::InternalError(absl::StrCat("fork: ", std::strerror(errno)));
+  if (child == 0) {
+    close(ends[0]);
+    BeChild(ends[1], body);
+  }
+  close(ends[1]);
+  const absl::Time deadline = absl::Now() + limit;
+  std::string report;
+  int how = 0;
+  const bool in_time = ReadUntil(ends[0], deadline, report) && AwaitExit(child, deadline, how);
+  close(ends[0]);
+  if (in_time) return Describe(how, report);
+  const std::string stacks = StacksOf(child);
+  kill(child, SIGKILL);
+  waitpid(child, &how, 0);
+  return absl::DeadlineExceededError(absl::StrCat(
+      "the child was not done within ", absl::FormatDuration(limit), "; its threads:\n", stacks));
+}
+
+absl::Status Expect(bool condition, absl::string_view text) {
+  return condition ? absl::OkStatus() : absl::InternalError(text);
+}
+
+absl::Status ExpectStatus(const absl::Status& status, absl::StatusCode code,
+                          absl::string_view part) {
+  if (status.code() == code && absl::StrContains(status.message(), part)) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("expected ", absl::StatusCodeToString(code), " with \"",
+                                          part, "\", found ", status.ToString()));
+}
+
+}  // namespace lockstep::testing
