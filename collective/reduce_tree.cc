@@ -1,0 +1,135 @@
+#include "lockstep/collective/reduce_tree.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "lockstep/collective/reduce_tree.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h, which decides what they are compiled for.
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+#include "lockstep/collective/reduce_tree-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lockstep::internal {
+namespace HWY_NAMESPACE {
+
+template <typename T>
+void RunFloating(ReduceOp op, const Pass& pass) {
+  switch (op) {
+    case ReduceOp::kSum:
+    case ReduceOp::kAverage:
+      return RunAnyCount<SumOp, T>(pass);
+    case ReduceOp::kProduct:
+      return RunAnyCount<ProductOp, T>(pass);
+    case ReduceOp::kMin:
+      return RunAnyCount<MinOp, T>(pass);
+    case ReduceOp::kMax:
+      return RunAnyCount<MaxOp, T>(pass);
+  }
+}
+
+template <typename T>
+void RunInteger(ReduceOp op, const Pass& pass) {
+  using Unsigned = std::make_unsigned_t<T>;
+  switch (op) {
+    case ReduceOp::kSum:
+      return RunAnyCount<SumOp, Unsigned>(pass);
+    case ReduceOp::kAverage:
+      return AverageIntegers<T>(pass);
+    case ReduceOp::kProduct:
+      return RunAnyCount<ProductOp, Unsigned>(pass);
+    case ReduceOp::kMin:
+      return RunAnyCount<MinOp, T>(pass);
+    case ReduceOp::kMax:
+      return RunAnyCount<MaxOp, T>(pass);
+  }
+}
+
+void Run(DType dtype, ReduceOp op, const Pass& pass) {
+  if (pass.count == 0) return;
+  switch (dtype) {
+    case DType::kFloat32:
+      return RunFloating<float>(op, pass);
+    case DType::kFloat16:
+      return RunFloating<Float16>(op, pass);
+    case DType::kBFloat16:
+      return RunFloating<BFloat16>(op, pass);
+    case DType::kFloat64:
+      return RunFloating<double>(op, pass);
+    case DType::kInt32:
+      return RunInteger<std::int32_t>(op, pass);
+    case DType::kInt64:
+      return RunInteger<std::int64_t>(op, pass);
+  }
+}
+
+/// How many bytes every output is short of a multiple of kStreamAlignment; -1 where they differ.
+std::ptrdiff_t BytesToAlignment(absl::Span<void* const> outputs) {
+  const auto misalignment = [](const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % kStreamAlignment;
+  };
+  const std::uintptr_t first = misalignment(outputs[0]);
+  for (const void* output : outputs) {
+    if (misalignment(output) != first) return -1;
+  }
+  return static_cast<std::ptrdiff_t>((kStreamAlignment - first) % kStreamAlignment);
+}
+
+void ReduceTreeOnTarget(DType dtype, ReduceOp op, absl::Span<const void* const> inputs,
+                        absl::Span<void* const> outputs, std::size_t count, bool streaming) {
+  Pass pass{.inputs = inputs,
+            .outputs = outputs,
+            .count = count,
+            .divisor = op == ReduceOp::kAverage ? inputs.size() : 0};
+  const std::ptrdiff_t head_bytes = streaming ? BytesToAlignment(outputs) : -1;
+  if (head_bytes < 0) return Run(dtype, op, pass);
+  pass.count = HWY_MIN(count, static_cast<std::size_t>(head_bytes) / SizeOf(dtype));
+  Run(dtype, op, pass);
+  pass.in_begin = pass.out_begin = pass.count;
+  pass.count = count - pass.count;
+  pass.streaming = true;
+  Run(dtype, op, pass);
+  hwy::FlushStream();
+}
+
+std::int64_t FirstNanOnTarget(DType dtype, const void* data, std::size_t count) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return FirstAbove(static_cast<const float*>(data), count, 0x7F800000);
+    case DType::kFloat16:
+      return FirstAbove(static_cast<const Float16*>(data), count, 0x7C00);
+    case DType::kBFloat16:
+      return FirstAbove(static_cast<const BFloat16*>(data), count, 0x7F80);
+    case DType::kFloat64:
+      return FirstAbove(static_cast<const double*>(data), count, 0x7FF0000000000000);
+    case DType::kInt32:
+    case DType::kInt64:
+      break;
+  }
+  return -1;
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace lockstep::internal
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lockstep::internal {
+
+HWY_EXPORT(ReduceTreeOnTarget);
+HWY_EXPORT(FirstNanOnTarget);
+
+void ReduceTree(DType dtype, ReduceOp op, absl::Span<const void* const> inputs,
+                absl::Span<void* const> outputs, std::int64_t count, bool streaming) {
+  if (count <= 0 || inputs.empty() || outputs.empty()) return;
+  HWY_DYNAMIC_DISPATCH(ReduceTreeOnTarget)
+  (dtype, op, inputs, outputs, static_cast<std::size_t>(count), streaming);
+}
+
+std::int64_t FirstNan(DType dtype, const void* data, std::int64_t count) {
+  if (count <= 0) return -1;
+  return HWY_DYNAMIC_DISPATCH(FirstNanOnTarget)(dtype, data, static_cast<std::size_t>(count));
+}
+
+}  // namespace lockstep::internal
+#endif  // HWY_ONCE

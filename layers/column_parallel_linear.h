@@ -3,8 +3,10 @@
 #define LOCKSTEP_LAYERS_COLUMN_PARALLEL_LINEAR_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "lockstep/layers/parameter.h"
 
 namespace lockstep {
@@ -15,8 +17,13 @@ namespace lockstep {
 ///   Forward:  no collective; with gather_output one all-gather
 ///   Backward: one all-reduce, of the input's gradient
 ///
-/// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a seed at every world
-/// size. Holds on to `worker` and `comm`, which must outlive it; used by the rank's thread alone.
+/// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a
+/// seed at every world size. Holds on to `worker` and `comm`, which must outlive it; used by the
+/// rank's thread alone.
+///
+/// Forward and Backward check their tensors before any communication: kInvalidArgument on the rank
+/// whose tensor does not fit. That rank must then give up, by returning the error from its task or
+/// by CollectiveBarrier::Abort(), or the others wait for it until their deadline.
 class ColumnParallelLinear {
  public:
   struct Options {
@@ -25,37 +32,44 @@ class ColumnParallelLinear {
     bool bias = true;
     /// Forward returns all out_features on every rank rather than this rank's.
     bool gather_output = false;
-    /// Forward leaves the bias to the caller, who adds bias() himself (to fuse it with what follows).
+    /// Forward leaves the bias to the caller, who adds bias() himself (to fuse it with what
+    /// follows). bias() is this rank's part; with gather_output the caller needs its GatherFull().
+    /// Backward still sums up the bias's gradient.
     bool skip_bias_add = false;
     DType dtype = DType::kFloat32;
     std::uint64_t seed = 0;
   };
 
   /// kInvalidArgument: negative sizes, or a type that is not floating.
-  static absl::StatusOr<ColumnParallelLinear> Create(Worker& worker, Communicator& comm, Options options);
+  static absl::StatusOr<ColumnParallelLinear> Create(Worker& worker, Communicator& comm,
+                                                     Options options);
 
-  /// x: [tokens, in_features], replicated -> [tokens, out_features / world_size], split on the last axis; replicated
-  /// [tokens, out_features] with gather_output.
+  /// x: [tokens, in_features], replicated -> [tokens, out_features / world_size], split on the last
+  /// axis; replicated [tokens, out_features] with gather_output.
   absl::StatusOr<Tensor> Forward(const Tensor& x);
 
-  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters' gradients and returns the
-  /// gradient of x.  grad_out: like Forward's result (with gather_output: replicated) -> [tokens, in_features], replicated.
+  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
+  /// gradients and returns the gradient of x.
+  /// grad_out: like Forward's result (with gather_output: replicated) -> [tokens, in_features],
+  /// replicated.
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
 
   Parameter& weight() { return weight_; }
   /// Null without a bias.
-  Parameter* bias() { return bias_.empty() ? nullptr : &bias_.front(); }
+  Parameter* bias() { return bias_.has_value() ? &*bias_ : nullptr; }
+  /// All of them, for an optimizer.
   std::vector<Parameter*> parameters();
 
  private:
   ColumnParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
-                       std::vector<Parameter> bias);
+                       std::optional<Parameter> bias);
+  absl::Status CheckInput(absl::string_view call, const Tensor& x) const;
 
   Worker* worker_;
   Communicator* comm_;
   Options options_;
   Parameter weight_;
-  std::vector<Parameter> bias_;  // none or one
+  std::optional<Parameter> bias_;
 };
 
 }  // namespace lockstep

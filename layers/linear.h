@@ -3,6 +3,7 @@
 #define LOCKSTEP_LAYERS_LINEAR_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "lockstep/layers/parameter.h"
@@ -10,7 +11,9 @@
 namespace lockstep {
 
 /// Y = X W + b on one device, without communication.
-/// Weights start uniform in +-1/sqrt(in_features), biases too, both drawn from `seed`.
+/// Weights start uniform in +-1/sqrt(in_features), biases too, both drawn from `seed`: the full
+/// values of a parallel layer of that seed. Holds on to `worker`, which must outlive it; used by
+/// the rank's thread alone.
 class Linear {
  public:
   struct Options {
@@ -26,23 +29,24 @@ class Linear {
 
   /// x: [tokens, in_features] -> [tokens, out_features].
   absl::StatusOr<Tensor> Forward(const Tensor& x);
-  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters' gradients and returns the
-  /// gradient of x.  grad_out: [tokens, out_features] -> [tokens, in_features].
+  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
+  /// gradients and returns the gradient of x.
+  /// grad_out: [tokens, out_features] -> [tokens, in_features].
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
 
   /// [in_features, out_features].
   Parameter& weight() { return weight_; }
   /// [out_features]; null without a bias.
-  Parameter* bias() { return bias_.empty() ? nullptr : &bias_.front(); }
+  Parameter* bias() { return bias_.has_value() ? &*bias_ : nullptr; }
   /// All of them, for an optimizer.
   std::vector<Parameter*> parameters();
 
  private:
-  Linear(Worker& worker, Parameter weight, std::vector<Parameter> bias);
+  Linear(Worker& worker, Parameter weight, std::optional<Parameter> bias);
 
   Worker* worker_;
   Parameter weight_;
-  std::vector<Parameter> bias_;  // none or one
+  std::optional<Parameter> bias_;
 };
 
 }  // namespace lockstep

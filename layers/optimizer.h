@@ -10,22 +10,36 @@
 
 namespace lockstep {
 
-/// Stochastic gradient descent with momentum, on this rank's shards alone: no communication, because a shard's gradient
-/// is complete where the shard is. 16-bit values are updated through a float32 copy that the optimizer keeps.
-/// Holds on to `worker` and the parameters, which must outlive it.
+/// Stochastic gradient descent with momentum, on this rank's shards alone: no communication,
+/// because a shard's gradient is complete where the shard is. 16-bit values are updated through a
+/// float32 copy that the optimizer keeps, so that steps too small for the type add up; load such
+/// values before Create, because Step() writes the copy over them.
+///
+///   LOCKSTEP_ASSIGN_OR_RETURN(Sgd sgd, Sgd::Create(worker, mlp.parameters(), options));
+///   for (...) {
+///     ...   // one or more Backward passes
+///     LOCKSTEP_RETURN_IF_ERROR(sgd.Step());
+///   }
+///
+/// Holds on to `worker`, which must outlive it, and shares the parameters' memory: the layer may
+/// move. Used by the rank's thread alone.
 class Sgd {
  public:
-  static absl::StatusOr<Sgd> Create(Worker& worker, std::vector<Parameter*> parameters, SgdOptions options);
+  /// Allocates all it will need. kInvalidArgument: a null parameter, one listed twice, or an option
+  /// out of range.
+  static absl::StatusOr<Sgd> Create(Worker& worker, const std::vector<Parameter*>& parameters,
+                                    SgdOptions options);
 
-  /// Updates every value from its gradient, then zeroes the gradients.
+  /// Updates every value from its gradient, then zeroes the gradient.
   absl::Status Step();
 
+  /// To change between steps, as a schedule does.
   SgdOptions& options() { return options_; }
 
  private:
   struct State {
-    Parameter* parameter;
-    Tensor master;  // the value itself when that is float32
+    Parameter parameter;
+    Tensor master;  // the value itself unless that is 16-bit
     Tensor velocity;
   };
   Sgd(Worker& worker, SgdOptions options, std::vector<State> states);
@@ -38,18 +52,18 @@ class Sgd {
 /// AdamW (Loshchilov and Hutter, 2019), otherwise like Sgd.
 class AdamW {
  public:
-  static absl::StatusOr<AdamW> Create(Worker& worker, std::vector<Parameter*> parameters,
+  static absl::StatusOr<AdamW> Create(Worker& worker, const std::vector<Parameter*>& parameters,
                                       AdamWOptions options);
 
-  /// Updates every value from its gradient, then zeroes the gradients.
+  /// Updates every value from its gradient, then zeroes the gradient.
   absl::Status Step();
 
   AdamWOptions& options() { return options_; }
 
  private:
   struct State {
-    Parameter* parameter;
-    Tensor master;  // the value itself when that is float32
+    Parameter parameter;
+    Tensor master;  // the value itself unless that is 16-bit
     Tensor mean;
     Tensor mean_square;
   };

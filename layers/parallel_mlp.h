@@ -1,4 +1,5 @@
-// Two linear layers with an activation between them, split so that a pass needs one all-reduce in each direction.
+// Two linear layers with an activation between them, split so that a pass needs one all-reduce in
+// each direction.
 #ifndef LOCKSTEP_LAYERS_PARALLEL_MLP_H_
 #define LOCKSTEP_LAYERS_PARALLEL_MLP_H_
 
@@ -16,6 +17,14 @@ namespace lockstep {
 ///   ParallelMlp::Activations kept;
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, mlp.Forward(x, &kept));
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x, mlp.Backward(x, kept, grad_y));
+///
+/// Forward takes one all-reduce and Backward one. Starts from the same full weights for a seed at
+/// every world size. Holds on to `worker` and `comm`, which must outlive it; used by the rank's
+/// thread alone.
+///
+/// Forward and Backward check their tensors before any communication: kInvalidArgument on the rank
+/// whose tensor does not fit. That rank must then give up, by returning the error from its task or
+/// by CollectiveBarrier::Abort(), or the others wait for it until their deadline.
 class ParallelMlp {
  public:
   struct Options {
@@ -28,25 +37,32 @@ class ParallelMlp {
     std::uint64_t seed = 0;
   };
 
-  /// What Backward needs of Forward. Both: [tokens, hidden_features / world_size], split on the last axis.
+  /// What Backward needs of Forward. Both: [tokens, hidden_features / world_size], split on the
+  /// last axis.
   struct Activations {
     Tensor before;
     Tensor after;
   };
 
+  /// kInvalidArgument: negative sizes, or a type that is not floating.
   static absl::StatusOr<ParallelMlp> Create(Worker& worker, Communicator& comm, Options options);
 
-  /// x: [tokens, in_features], replicated -> [tokens, out_features], replicated. `kept` may be null for inference.
+  /// x: [tokens, in_features], replicated -> [tokens, out_features], replicated. `kept` may be null
+  /// for inference.
   absl::StatusOr<Tensor> Forward(const Tensor& x, Activations* kept);
-  /// grad_out: [tokens, out_features], replicated -> the gradient of x, [tokens, in_features], replicated.
+  /// Adds to the parameters' gradients.
+  /// grad_out: [tokens, out_features], replicated -> the gradient of x, [tokens, in_features],
+  /// replicated.
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Activations& kept, const Tensor& grad_out);
 
   ColumnParallelLinear& up() { return up_; }
   RowParallelLinear& down() { return down_; }
+  /// All of them, for an optimizer.
   std::vector<Parameter*> parameters();
 
  private:
-  ParallelMlp(Worker& worker, Activation activation, ColumnParallelLinear up, RowParallelLinear down);
+  ParallelMlp(Worker& worker, Activation activation, ColumnParallelLinear up,
+              RowParallelLinear down);
 
   Worker* worker_;
   Activation activation_;

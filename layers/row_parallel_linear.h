@@ -3,59 +3,74 @@
 #define LOCKSTEP_LAYERS_ROW_PARALLEL_LINEAR_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "lockstep/layers/parameter.h"
 
 namespace lockstep {
 
-/// Rank r holds rows r of W, and all of b: Y = (sum over r of X_r W_r) + b (Shoeybi et al., "Megatron-LM", 2019).
+/// Rank r holds rows r of W, and all of b: Y = (sum over r of X_r W_r) + b (Shoeybi et al.,
+/// "Megatron-LM", 2019).
 ///
 ///   weight: [in_features / world_size, out_features]     bias: [out_features], replicated
 ///   Forward:  one all-reduce; the bias is added once, after it, by every rank alike
 ///   Backward: no collective; with input_is_parallel = false one all-gather
 ///
-/// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a seed at every world
-/// size. Holds on to `worker` and `comm`, which must outlive it; used by the rank's thread alone.
+/// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a
+/// seed at every world size. Holds on to `worker` and `comm`, which must outlive it; used by the
+/// rank's thread alone.
+///
+/// Forward and Backward check their tensors before any communication: kInvalidArgument on the rank
+/// whose tensor does not fit. That rank must then give up, by returning the error from its task or
+/// by CollectiveBarrier::Abort(), or the others wait for it until their deadline.
 class RowParallelLinear {
  public:
   struct Options {
     std::int64_t in_features = 0;
     std::int64_t out_features = 0;
     bool bias = true;
-    /// Whether x comes split on its last axis, as a ColumnParallelLinear leaves it. Otherwise Forward takes its part.
+    /// Whether x comes split on its last axis, as a ColumnParallelLinear leaves it. Otherwise
+    /// Forward takes its part.
     bool input_is_parallel = true;
-    /// Forward leaves the bias to the caller, who adds bias() himself (to fuse it with what follows).
+    /// Forward leaves the bias to the caller, who adds bias() himself (to fuse it with what
+    /// follows), once and on every rank. Backward still sums up the bias's gradient.
     bool skip_bias_add = false;
     DType dtype = DType::kFloat32;
     std::uint64_t seed = 0;
   };
 
   /// kInvalidArgument: negative sizes, or a type that is not floating.
-  static absl::StatusOr<RowParallelLinear> Create(Worker& worker, Communicator& comm, Options options);
+  static absl::StatusOr<RowParallelLinear> Create(Worker& worker, Communicator& comm,
+                                                  Options options);
 
-  /// x: [tokens, in_features / world_size], split on the last axis (without input_is_parallel: [tokens, in_features],
-  /// replicated) -> [tokens, out_features], replicated.
+  /// x: [tokens, in_features / world_size], split on the last axis (without input_is_parallel:
+  /// [tokens, in_features], replicated) -> [tokens, out_features], replicated.
   absl::StatusOr<Tensor> Forward(const Tensor& x);
 
-  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters' gradients and returns the
-  /// gradient of x.  grad_out: [tokens, out_features], replicated -> like x.
+  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
+  /// gradients and returns the gradient of x.
+  /// grad_out: [tokens, out_features], replicated -> like x.
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
 
   Parameter& weight() { return weight_; }
   /// Null without a bias.
-  Parameter* bias() { return bias_.empty() ? nullptr : &bias_.front(); }
+  Parameter* bias() { return bias_.has_value() ? &*bias_ : nullptr; }
+  /// All of them, for an optimizer.
   std::vector<Parameter*> parameters();
 
  private:
   RowParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
-                    std::vector<Parameter> bias);
+                    std::optional<Parameter> bias);
+  // Checks x and gives this rank's part of it.
+  absl::StatusOr<Tensor> PartOf(absl::string_view call, const Tensor& x) const;
 
   Worker* worker_;
   Communicator* comm_;
   Options options_;
   Parameter weight_;
-  std::vector<Parameter> bias_;  // none or one
+  std::optional<Parameter> bias_;
 };
 
 }  // namespace lockstep

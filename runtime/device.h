@@ -1,4 +1,5 @@
-// Where a rank's memory is and its work runs, and the grammar in which people name devices on a command line.
+// Where a rank's memory is and its work runs, and the grammar in which people name devices on a
+// command line.
 #ifndef LOCKSTEP_RUNTIME_DEVICE_H_
 #define LOCKSTEP_RUNTIME_DEVICE_H_
 
@@ -38,9 +39,9 @@ class Device {
 /// How many CUDA devices this build and machine can use: 0 without CUDA.
 int CudaDeviceCount();
 
-/// Reads a list of devices: "cpu", "cuda:1", "cuda:0-3", "cuda" (all GPUs), "auto" (all GPUs, else the CPU), and any of
-/// them joined by commas, as in "cuda:0,cuda:2-3".
-/// kInvalidArgument: not of that form, or names a device this machine does not have; the message says which there are.
+/// Reads a list of devices: "cpu", "cuda:1", "cuda:0-3", "cuda" (all GPUs), "auto" (all GPUs, else
+/// the CPU), and any of them joined by commas, as in "cuda:0,cuda:2-3". kInvalidArgument: not of
+/// that form, or names a device this machine does not have; the message says which there are.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text);
 
 namespace internal {

@@ -41,36 +41,56 @@ bool IsFloating(DType dtype);
 /// Whether sums of `dtype` are taken in float32 and rounded once at the end: float16 and bfloat16.
 bool IsReducedPrecision(DType dtype);
 
-/// The inverse of Name(); also takes "float", "half", "bf16", "f16", "double". kInvalidArgument: none of them.
+/// The inverse of Name(); also takes "float", "half", "bf16", "f16", "double". kInvalidArgument:
+/// none of them.
 absl::StatusOr<DType> ParseDType(absl::string_view name);
 
 /// The DType of a C++ element type: `DTypeOf<float>() == DType::kFloat32`.
 template <typename T>
 constexpr DType DTypeOf();
 template <>
-constexpr DType DTypeOf<float>() { return DType::kFloat32; }
+constexpr DType DTypeOf<float>() {
+  return DType::kFloat32;
+}
 template <>
-constexpr DType DTypeOf<Float16>() { return DType::kFloat16; }
+constexpr DType DTypeOf<Float16>() {
+  return DType::kFloat16;
+}
 template <>
-constexpr DType DTypeOf<BFloat16>() { return DType::kBFloat16; }
+constexpr DType DTypeOf<BFloat16>() {
+  return DType::kBFloat16;
+}
 template <>
-constexpr DType DTypeOf<double>() { return DType::kFloat64; }
+constexpr DType DTypeOf<double>() {
+  return DType::kFloat64;
+}
 template <>
-constexpr DType DTypeOf<std::int32_t>() { return DType::kInt32; }
+constexpr DType DTypeOf<std::int32_t>() {
+  return DType::kInt32;
+}
 template <>
-constexpr DType DTypeOf<std::int64_t>() { return DType::kInt64; }
+constexpr DType DTypeOf<std::int64_t>() {
+  return DType::kInt64;
+}
 
-/// Calls `visitor.template operator()<T>()` with the element type of `dtype` and returns what it returns.
+/// Calls `visitor.template operator()<T>()` with the element type of `dtype` and returns what it
+/// returns.
 ///   VisitDType(dtype, [&]<typename T>() { Fill(static_cast<T*>(data), count); });
 template <typename Visitor>
 decltype(auto) VisitDType(DType dtype, Visitor&& visitor) {
   switch (dtype) {
-    case DType::kFloat32: return visitor.template operator()<float>();
-    case DType::kFloat16: return visitor.template operator()<Float16>();
-    case DType::kBFloat16: return visitor.template operator()<BFloat16>();
-    case DType::kFloat64: return visitor.template operator()<double>();
-    case DType::kInt32: return visitor.template operator()<std::int32_t>();
-    case DType::kInt64: break;
+    case DType::kFloat32:
+      return visitor.template operator()<float>();
+    case DType::kFloat16:
+      return visitor.template operator()<Float16>();
+    case DType::kBFloat16:
+      return visitor.template operator()<BFloat16>();
+    case DType::kFloat64:
+      return visitor.template operator()<double>();
+    case DType::kInt32:
+      return visitor.template operator()<std::int32_t>();
+    case DType::kInt64:
+      break;
   }
   return visitor.template operator()<std::int64_t>();
 }

@@ -1,0 +1,232 @@
+#include "lockstep/runtime/elementwise.h"
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "lockstep/runtime/check_tensors.h"
+
+namespace lockstep {
+namespace internal {
+
+absl::Status RefuseTensor(absl::string_view what, absl::string_view name, const Tensor& tensor,
+                          absl::string_view right) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, ": ", name, " is ", tensor.ToString(), "; ", right));
+}
+
+absl::Status CheckFloating(Worker& worker, absl::string_view what, absl::string_view name,
+                           const Tensor& tensor) {
+  if (!IsFloating(tensor.dtype()))
+    return RefuseTensor(what, name, tensor, "it must be of a floating type");
+  if (tensor.device() != worker.device()) {
+    return RefuseTensor(what, name, tensor,
+                        absl::StrCat("it must be on ", worker.device().ToString()));
+  }
+  const bool rows =
+      tensor.num_axes() == 0 || tensor.extent(-1) <= 1 || tensor.strides().back() == 1;
+  return rows ? absl::OkStatus()
+              : RefuseTensor(what, name, tensor, "its last axis must have stride 1");
+}
+
+absl::Status CheckAlike(absl::string_view what, absl::string_view name_a, const Tensor& a,
+                        absl::string_view name_b, const Tensor& b, bool any_dtype) {
+  if (a.shape() == b.shape() && (any_dtype || a.dtype() == b.dtype())) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, ": ", name_a, " is ", a.ToString(), " and ", name_b, " is ", b.ToString(),
+                   "; they must have one shape", any_dtype ? "" : " and one type"));
+}
+
+}  // namespace internal
+
+namespace {
+
+using internal::CheckAlike;
+using internal::CheckFloating;
+using internal::Compute;
+using internal::ForEachRow;
+using internal::Load;
+using internal::RefuseTensor;
+using internal::Store;
+using internal::VisitFloating;
+
+absl::Status CheckMatrix(Worker& worker, absl::string_view what, absl::string_view name,
+                         const Tensor& tensor) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, what, name, tensor));
+  return tensor.num_axes() == 2 ? absl::OkStatus()
+                                : RefuseTensor(what, name, tensor, "it must have two axes");
+}
+
+// The values of one row of a matrix of any stride.
+template <typename T>
+T* RowOf(const Tensor& matrix, std::int64_t row) {
+  return matrix.data<T>() + row * matrix.strides()[0];
+}
+
+template <typename T>
+T GeluOf(T x) {
+  return x * T{0.5} * (T{1} + std::erf(x * static_cast<T>(std::numbers::sqrt2 / 2)));
+}
+// Phi(x) + x phi(x).
+template <typename T>
+T GeluSlope(T x) {
+  const T phi = std::exp(T{-0.5} * x * x) *
+                static_cast<T>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2);
+  return T{0.5} * (T{1} + std::erf(x * static_cast<T>(std::numbers::sqrt2 / 2))) + x * phi;
+}
+
+absl::StatusOr<Tensor> Activated(Worker& worker, Activation activation, const Tensor& x) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor out, worker.Empty(x.shape(), x.dtype()));
+  LOCKSTEP_RETURN_IF_ERROR(Activate(worker, activation, x, out));
+  return out;
+}
+
+}  // namespace
+
+absl::Status Fill(Worker& worker, double value, const Tensor& out) {
+  if (out.device() != worker.device())
+    return RefuseTensor("fill", "out", out, "it must be on the worker's device");
+  VisitDType(out.dtype(), [&]<typename T>() {
+    T filled;
+    Store(filled, value);
+    const std::int64_t step = out.num_axes() == 0 ? 1 : out.strides().back();
+    ForEachRow(out, out, [&](std::int64_t at, std::int64_t, std::int64_t length) {
+      // A contiguous tensor is one run, whatever the stride of an axis of one element.
+      const std::int64_t stride = out.is_contiguous() ? 1 : step;
+      for (std::int64_t i = 0; i < length; ++i) out.data<T>()[at + i * stride] = filled;
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckAlike("copy", "in", in, "out", out, /*any_dtype=*/true));
+  if (in.device() != worker.device() || out.device() != worker.device()) {
+    return RefuseTensor("copy", in.device() != worker.device() ? "in" : "out",
+                        in.device() != worker.device() ? in : out,
+                        absl::StrCat("it must be on ", worker.device().ToString()));
+  }
+  const bool whole = in.is_contiguous() && out.is_contiguous();
+  const std::int64_t in_step = whole ? 1 : in.strides().back();
+  const std::int64_t out_step = whole ? 1 : out.strides().back();
+  VisitDType(in.dtype(), [&]<typename From>() {
+    VisitDType(out.dtype(), [&]<typename To>() {
+      ForEachRow(in, out, [&](std::int64_t in_at, std::int64_t out_at, std::int64_t length) {
+        const From* from = in.data<From>() + in_at;
+        To* to = out.data<To>() + out_at;
+        for (std::int64_t i = 0; i < length; ++i) {
+          if constexpr (std::is_same_v<From, To>) {
+            to[i * out_step] = from[i * in_step];
+          } else {
+            Store(to[i * out_step], Load(from[i * in_step]));
+          }
+        }
+      });
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckMatrix(worker, "add bias", "x", x));
+  if (bias.shape() != Shape{x.extent(1)} || bias.dtype() != x.dtype()) {
+    return RefuseTensor("add bias", "bias", bias,
+                        absl::StrCat("for x, ", x.ToString(), ", it must be ", Name(x.dtype()),
+                                     " [", x.extent(1), "]"));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "add bias", "bias", bias));
+  VisitFloating(x.dtype(), [&]<typename T>() {
+    const T* const added = bias.data<T>();
+    for (std::int64_t i = 0; i < x.extent(0); ++i) {
+      T* const row = RowOf<T>(x, i);
+      for (std::int64_t j = 0; j < x.extent(1); ++j) Store(row[j], Load(row[j]) + Load(added[j]));
+    }
+  });
+  return absl::OkStatus();
+}
+
+absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool accumulate) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckMatrix(worker, "column sums", "x", x));
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "column sums", "out", out));
+  const bool widens = IsReducedPrecision(x.dtype()) && out.dtype() == DType::kFloat32;
+  if (out.shape() != Shape{x.extent(1)} || (out.dtype() != x.dtype() && !widens)) {
+    return RefuseTensor("column sums", "out", out,
+                        absl::StrCat("for x, ", x.ToString(), ", it must be [", x.extent(1),
+                                     "] of that type, or float32 for 16 bits"));
+  }
+  VisitFloating(x.dtype(), [&]<typename T>() {
+    VisitFloating(out.dtype(), [&]<typename Out>() {
+      if constexpr (std::is_same_v<T, Out> ||
+                    (!std::is_arithmetic_v<T> && std::is_same_v<Out, float>)) {
+        Out* const sums = out.data<Out>();
+        std::vector<Compute<T>> totals(static_cast<std::size_t>(x.extent(1)), 0);
+        for (std::int64_t i = 0; i < x.extent(0); ++i) {
+          const T* const row = RowOf<T>(x, i);
+          for (std::size_t j = 0; j < totals.size(); ++j) totals[j] += Load(row[j]);
+        }
+        for (std::size_t j = 0; j < totals.size(); ++j) {
+          Store(sums[j], accumulate ? Load(sums[j]) + totals[j] : totals[j]);
+        }
+      }
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Activate(Worker& worker, Activation activation, const Tensor& x, const Tensor& out) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate", "x", x));
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate", "out", out));
+  LOCKSTEP_RETURN_IF_ERROR(CheckAlike("activate", "x", x, "out", out));
+  VisitFloating(x.dtype(), [&]<typename T>() {
+    ForEachRow(x, out, [&](std::int64_t x_at, std::int64_t out_at, std::int64_t length) {
+      const T* const from = x.data<T>() + x_at;
+      T* const to = out.data<T>() + out_at;
+      if (activation == Activation::kRelu) {
+        // Written so that a NaN stays one.
+        for (std::int64_t i = 0; i < length; ++i)
+          Store(to[i], Load(from[i]) < 0 ? Compute<T>{0} : Load(from[i]));
+      } else {
+        for (std::int64_t i = 0; i < length; ++i) Store(to[i], GeluOf(Load(from[i])));
+      }
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status ActivateBackward(Worker& worker, Activation activation, const Tensor& x,
+                              const Tensor& grad_out, const Tensor& grad_in) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate backward", "x", x));
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate backward", "grad_out", grad_out));
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate backward", "grad_in", grad_in));
+  LOCKSTEP_RETURN_IF_ERROR(CheckAlike("activate backward", "x", x, "grad_out", grad_out));
+  LOCKSTEP_RETURN_IF_ERROR(CheckAlike("activate backward", "x", x, "grad_in", grad_in));
+  // Contiguous, so that one offset serves the two gradients.
+  if (!grad_out.is_contiguous() || !grad_in.is_contiguous()) {
+    return RefuseTensor("activate backward", grad_in.is_contiguous() ? "grad_out" : "grad_in",
+                        grad_in.is_contiguous() ? grad_out : grad_in, "it must be contiguous");
+  }
+  VisitFloating(x.dtype(), [&]<typename T>() {
+    ForEachRow(x, grad_out, [&](std::int64_t x_at, std::int64_t at, std::int64_t length) {
+      const T* const from = x.data<T>() + x_at;
+      const T* const above = grad_out.data<T>() + at;
+      T* const to = grad_in.data<T>() + at;
+      if (activation == Activation::kRelu) {
+        for (std::int64_t i = 0; i < length; ++i)
+          Store(to[i], Load(from[i]) > 0 ? Load(above[i]) : Compute<T>{0});
+      } else {
+        for (std::int64_t i = 0; i < length; ++i)
+          Store(to[i], GeluSlope(Load(from[i])) * Load(above[i]));
+      }
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tensor> Relu(Worker& worker, const Tensor& x) {
+  return Activated(worker, Activation::kRelu, x);
+}
+absl::StatusOr<Tensor> Gelu(Worker& worker, const Tensor& x) {
+  return Activated(worker, Activation::kGelu, x);
+}
+
+}  // namespace lockstep

@@ -1,9 +1,10 @@
 // Element-wise and row-wise math of one device: what layers need between two matrix products.
 //
-// Every function runs on the worker's stream, takes tensors of that worker's device and checks them: kInvalidArgument says
-// which shape, type or device does not fit. Floating types only unless it says otherwise; 16-bit types are computed in
-// float32 and rounded once on the way out. Inputs may be slices whose last axis has stride 1. An output may be one of the
-// inputs itself, but may not overlap one partly. A tensor of no elements is done at once.
+// Every function runs on the worker's stream, takes tensors of that worker's device and checks
+// them: kInvalidArgument says which shape, type or device does not fit. Floating types only unless
+// it says otherwise; 16-bit types are computed in float32 and rounded once on the way out. Inputs
+// may be slices whose last axis has stride 1. An output may be one of the inputs itself, but may
+// not overlap one partly. A tensor of no elements is done at once.
 #ifndef LOCKSTEP_RUNTIME_ELEMENTWISE_H_
 #define LOCKSTEP_RUNTIME_ELEMENTWISE_H_
 
@@ -16,19 +17,21 @@ namespace lockstep {
 /// Sets every element to `value`. Any type.
 absl::Status Fill(Worker& worker, double value, const Tensor& out);
 
-/// out = in, element by element, converting the type if they differ. Shapes are equal; any type, any strides.
+/// out = in, element by element, converting the type if they differ. Shapes are equal; any type,
+/// any strides.
 absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out);
 
 /// x[i, j] += bias[j].  x: [rows, features]; bias: [features], of x's type.
 absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x);
 
-/// out[j] (+)= sum over i of x[i, j].  x: [rows, features]; out: [features], of x's type or float32.
-/// Rows are added one after the other from the first.
+/// out[j] (+)= sum over i of x[i, j].  x: [rows, features]; out: [features], of x's type or
+/// float32. Rows are added one after the other from the first.
 absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool accumulate);
 
 enum class Activation : unsigned char { kRelu, kGelu };
 
-/// out = f(x); ReLU is max(x, 0), and GELU is the exact one, x Phi(x) (Hendrycks and Gimpel, 2016). Shapes are equal.
+/// out = f(x); ReLU is max(x, 0), and GELU is the exact one, x Phi(x) (Hendrycks and Gimpel, 2016).
+/// Shapes are equal.
 absl::Status Activate(Worker& worker, Activation activation, const Tensor& x, const Tensor& out);
 /// grad_in = f'(x) grad_out, with the x that went into Activate. Shapes are equal.
 absl::Status ActivateBackward(Worker& worker, Activation activation, const Tensor& x,
@@ -46,7 +49,8 @@ struct CrossEntropyResult {
 };
 
 /// Softmax cross-entropy, and its gradient with respect to the logits.
-///   logits: [rows, classes]; labels: int32 [rows], each in [0, classes); grad: like logits, or no elements to skip it.
+///   logits: [rows, classes]; labels: int32 [rows], each in [0, classes); grad: like logits, or no
+///   elements to skip it.
 /// Waits for the device. kInvalidArgument also for a label out of range, naming row and label.
 absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Tensor& logits,
                                                        const Tensor& labels, const Tensor& grad);

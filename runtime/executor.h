@@ -21,32 +21,35 @@ struct ExecutorState;
 
 /// Runs a function once per rank, each on that rank's standing thread.
 ///
-///   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = {Device::Cpu()}, .world_size = 4}));
-///   absl::Status status = executor->Run([&](Worker& worker) -> absl::Status {
+///   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = {Device::Cpu()},
+///   .world_size = 4})); absl::Status status = executor->Run([&](Worker& worker) -> absl::Status {
 ///     return TrainStep(worker);   // four threads are in here at once
 ///   });
 ///
-/// Threads wait for work by spinning for a few microseconds, then parked in the kernel. A rank that fails makes every
-/// barrier created from this executor abort, so that no other rank waits for it. After a failure the executor is ready
-/// for the next Run; a thread that ended itself (pthread_exit) is replaced.
+/// Threads wait for work by spinning for a few microseconds, then parked in the kernel. A rank that
+/// fails makes every barrier created from this executor abort, so that no other rank waits for it.
+/// After a failure the executor is ready for the next Run; a thread that ended itself
+/// (pthread_exit) is replaced.
 ///
-/// One Run at a time, from any thread but the ranks' own. The destructor waits for a Run in flight. Called from inside one
-/// of the executor's own tasks it waits for nothing: the Run in flight returns kFailedPrecondition, and the threads end
-/// with their tasks.
+/// One Run at a time, from any thread but the ranks' own. The destructor waits for a Run in flight.
+/// Called from inside one of the executor's own tasks it waits for nothing: the Run in flight
+/// returns kFailedPrecondition, and the threads end with their tasks.
 class Executor {
  public:
   struct Options {
-    /// Ranks are dealt over the devices in order: rank r runs on devices[r * devices.size() / world_size].
+    /// Ranks are dealt over the devices in order: rank r runs on devices[r * devices.size() /
+    /// world_size].
     std::vector<Device> devices = {Device::Cpu()};
     /// How many ranks; 0 means one per device.
     int world_size = 0;
-    /// Binds each rank's thread to a core of its own, near its device, where there are enough cores. Leave it off where
-    /// the host places threads itself. Has no effect in a build without hwloc.
+    /// Binds each rank's thread to a core of its own, near its device, where there are enough
+    /// cores. Leave it off where the host places threads itself. Has no effect in a build without
+    /// hwloc.
     bool pin_threads = false;
   };
 
-  /// kInvalidArgument: no device, world_size outside [1, 1000] or smaller than the number of devices. kUnavailable: no
-  /// such device here. kResourceExhausted: no more threads.
+  /// kInvalidArgument: no device, world_size outside [1, 1000] or smaller than the number of
+  /// devices. kUnavailable: no such device here. kResourceExhausted: no more threads.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(Options options);
   ~Executor();
 
@@ -57,15 +60,17 @@ class Executor {
   /// The device of each rank.
   const std::vector<Device>& rank_devices() const;
 
-  /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged status of the rank that
-  /// failed first. An exception is a failure: kInternal with its type and text. kFailedPrecondition at once, and nothing
-  /// runs, when called from a task of this executor or while another Run is in flight.
-  /// Everything the caller wrote before is visible to the tasks, and everything they wrote is visible after.
+  /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged
+  /// status of the rank that failed first. An exception is a failure: kInternal with its type and
+  /// text. kFailedPrecondition at once, and nothing runs, when called from a task of this executor
+  /// or while another Run is in flight. Everything the caller wrote before is visible to the tasks,
+  /// and everything they wrote is visible after.
   absl::Status Run(absl::FunctionRef<absl::Status(Worker&)> task);
 
   /// The rank whose status the last Run returned; -1 if it was OK.
   int failed_rank() const;
-  /// The exception behind the last Run's status, for std::rethrow_exception; null if that rank did not throw.
+  /// The exception behind the last Run's status, for std::rethrow_exception; null if that rank did
+  /// not throw.
   std::exception_ptr exception() const;
 
   /// For CollectiveBarrier, which hears through it of tasks that start and end.

@@ -46,8 +46,8 @@ struct SpinPolicy {
   std::chrono::nanoseconds budget{0};
   bool yields = false;
 
-  /// What pays for `num_threads` that wait for each other on the cores that this process may use: spinning as long as each
-  /// has a core of its own, giving the core away where they have not.
+  /// What pays for `num_threads` that wait for each other on the cores that this process may use:
+  /// spinning as long as each has a core of its own, giving the core away where they have not.
   static SpinPolicy For(int num_threads);
 };
 

@@ -1,0 +1,126 @@
+#include "lockstep/runtime/matmul.h"
+
+#include <cblas.h>
+
+#include <limits>
+
+#include "lockstep/runtime/elementwise.h"
+
+namespace lockstep {
+namespace {
+
+// One product, seen after the transposes.
+struct Product {
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+  MatMulOptions options;
+};
+
+absl::Status Refuse(const Tensor& a, const Tensor& b, const Tensor& out, MatMulOptions options,
+                    absl::string_view right) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("matmul: a is ", a.ToString(), options.transpose_a ? " transposed" : "",
+                   ", b is ", b.ToString(), options.transpose_b ? " transposed" : "", ", out is ",
+                   out.ToString(), "; ", right));
+}
+
+bool FitsRows(const Tensor& tensor) {
+  return tensor.num_axes() == 2 && (tensor.strides()[1] == 1 || tensor.extent(1) <= 1);
+}
+
+absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
+                           MatMulOptions options) {
+  if (!FitsRows(a) || !FitsRows(b) || !FitsRows(out)) {
+    return Refuse(a, b, out, options, "all must have two axes, the last with stride 1");
+  }
+  const std::int64_t inner_a = a.extent(options.transpose_a ? 0 : 1);
+  const std::int64_t inner_b = b.extent(options.transpose_b ? 1 : 0);
+  const std::int64_t m = a.extent(options.transpose_a ? 1 : 0);
+  const std::int64_t n = b.extent(options.transpose_b ? 0 : 1);
+  if (inner_a != inner_b || out.extent(0) != m || out.extent(1) != n) {
+    return Refuse(a, b, out, options,
+                  absl::StrCat("a gives [", m, ", ", inner_a, "], b [", inner_b, ", ", n,
+                               "], so the inner extents must be equal and out [", m, ", ", n, "]"));
+  }
+  const bool widens = IsReducedPrecision(a.dtype()) && out.dtype() == DType::kFloat32;
+  if (!IsFloating(a.dtype()) || a.dtype() != b.dtype() || (out.dtype() != a.dtype() && !widens)) {
+    return Refuse(a, b, out, options,
+                  "the types must be one floating type, or two of 16 bits and a float32 out");
+  }
+  if (a.device() != worker.device() || b.device() != worker.device() ||
+      out.device() != worker.device()) {
+    return Refuse(a, b, out, options, absl::StrCat("all must be on ", worker.device().ToString()));
+  }
+  constexpr std::int64_t kMost = std::numeric_limits<f77_int>::max();
+  for (const Tensor* tensor : {&a, &b, &out}) {
+    if (tensor->extent(0) > kMost || tensor->extent(1) > kMost || tensor->strides()[0] > kMost) {
+      return Refuse(a, b, out, options,
+                    absl::StrCat("extents and row strides must be at most ", kMost));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// BLAS asks for a row stride of at least the row, also where there is one row or none.
+f77_int RowStride(const Tensor& tensor) {
+  const std::int64_t stride = tensor.extent(0) > 1 ? tensor.strides()[0] : tensor.extent(1);
+  return static_cast<f77_int>(stride > 0 ? stride : 1);
+}
+
+void MultiplySame(const Product& p, const Tensor& a, const Tensor& b, const Tensor& out) {
+  const auto trans_a = p.options.transpose_a ? CblasTrans : CblasNoTrans;
+  const auto trans_b = p.options.transpose_b ? CblasTrans : CblasNoTrans;
+  const auto m = static_cast<f77_int>(p.m);
+  const auto n = static_cast<f77_int>(p.n);
+  const auto k = static_cast<f77_int>(p.k);
+  if (a.dtype() == DType::kFloat64) {
+    cblas_dgemm(CblasRowMajor, trans_a, trans_b, m, n, k, 1.0, a.data<double>(), RowStride(a),
+                b.data<double>(), RowStride(b), p.options.accumulate ? 1.0 : 0.0,
+                out.data<double>(), RowStride(out));
+  } else {
+    cblas_sgemm(CblasRowMajor, trans_a, trans_b, m, n, k, 1.0f, a.data<float>(), RowStride(a),
+                b.data<float>(), RowStride(b), p.options.accumulate ? 1.0f : 0.0f,
+                out.data<float>(), RowStride(out));
+  }
+}
+
+// A 16-bit matrix as a contiguous float32 one.
+absl::StatusOr<Tensor> Widened(Worker& worker, const Tensor& tensor) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor wide, worker.Empty(tensor.shape(), DType::kFloat32));
+  LOCKSTEP_RETURN_IF_ERROR(Copy(worker, tensor, wide));
+  return wide;
+}
+
+// In float32 from end to end, and rounded once where out is 16-bit.
+absl::Status MultiplyWidened(Worker& worker, const Product& p, const Tensor& a, const Tensor& b,
+                             const Tensor& out) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_a, Widened(worker, a));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_b, Widened(worker, b));
+  if (out.dtype() == DType::kFloat32) {
+    MultiplySame(p, wide_a, wide_b, out);
+    return absl::OkStatus();
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor wide_out, worker.Empty(out.shape(), DType::kFloat32));
+  if (p.options.accumulate) LOCKSTEP_RETURN_IF_ERROR(Copy(worker, out, wide_out));
+  MultiplySame(p, wide_a, wide_b, wide_out);
+  return Copy(worker, wide_out, out);
+}
+
+}  // namespace
+
+absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
+                    MatMulOptions options) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckOperands(worker, a, b, out, options));
+  const Product p{.m = out.extent(0),
+                  .n = out.extent(1),
+                  .k = a.extent(options.transpose_a ? 0 : 1),
+                  .options = options};
+  if (p.m == 0 || p.n == 0) return absl::OkStatus();
+  if (p.k == 0) return options.accumulate ? absl::OkStatus() : Fill(worker, 0, out);
+  if (IsReducedPrecision(a.dtype())) return MultiplyWidened(worker, p, a, b, out);
+  MultiplySame(p, a, b, out);
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep

@@ -19,10 +19,11 @@ struct MatMulOptions {
 ///   b:   [k, n], or [n, k] if transpose_b
 ///   out: [m, n]; overlaps neither a nor b
 ///
-/// a and b are both float32, both float64, or both of one 16-bit type; `out` is of the same type, or float32 for 16-bit
-/// inputs. 16-bit inputs are multiplied and summed in float32, and rounded once if `out` is 16-bit. Each operand may be a
-/// slice along either axis, as long as its last axis has stride 1. Any extent may be 0 (k = 0 gives zeros).
-/// kInvalidArgument: shapes, types or devices that do not go together. kResourceExhausted: no scratch memory.
+/// a and b are both float32, both float64, or both of one 16-bit type; `out` is of the same type,
+/// or float32 for 16-bit inputs. 16-bit inputs are multiplied and summed in float32, and rounded
+/// once if `out` is 16-bit. Each operand may be a slice along either axis, as long as its last axis
+/// has stride 1. Any extent may be 0 (k = 0 gives zeros). kInvalidArgument: shapes, types or
+/// devices that do not go together. kResourceExhausted: no scratch memory.
 absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
                     MatMulOptions options = {});
 

@@ -9,14 +9,16 @@
 
 namespace lockstep {
 
-/// Hands out blocks and takes them back when their last owner lets go. A block that came back serves the next request
-/// of its size class, so a loop that asks for the same shapes asks nothing of the system after its first turn. Blocks may
-/// be freed from any thread, and may outlive the pool.
+/// Hands out blocks and takes them back when their last owner lets go. A block that came back
+/// serves the next request of its size class, so a loop that asks for the same shapes asks nothing
+/// of the system after its first turn. Blocks may be freed from any thread, and may outlive the
+/// pool.
 class MemoryPool {
  public:
   virtual ~MemoryPool() = default;
 
-  /// At least `bytes` bytes, aligned to 64, contents undefined. kResourceExhausted: the device has no more.
+  /// At least `bytes` bytes, aligned to 64, contents undefined. kResourceExhausted: the device has
+  /// no more.
   virtual absl::StatusOr<std::shared_ptr<void>> Allocate(std::int64_t bytes) = 0;
 
   /// Bytes asked of the system so far, in use or kept for the next request.

@@ -1,0 +1,41 @@
+#include "lockstep/runtime/random.h"
+
+namespace lockstep {
+
+float UniformAt(std::uint64_t seed, std::uint64_t index) {
+  std::uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return static_cast<float>(z >> 40) * 0x1p-24f;
+}
+
+absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
+                              std::int64_t first_row, std::int64_t first_column,
+                              std::int64_t full_columns, const Tensor& out) {
+  if (out.num_axes() != 2 || !IsFloating(out.dtype()) || out.device() != worker.device() ||
+      first_row < 0 || first_column < 0 || first_column > full_columns - out.extent(1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("uniform block: ", out.ToString(), " from row ", first_row, ", column ",
+                     first_column, " of a matrix of ", full_columns,
+                     " columns; it must be floating, [rows, columns], and inside"));
+  }
+  VisitDType(out.dtype(), [&]<typename T>() {
+    for (std::int64_t i = 0; i < out.extent(0); ++i) {
+      T* const row = out.data<T>() + i * out.strides()[0];
+      const std::int64_t begin = (first_row + i) * full_columns + first_column;
+      for (std::int64_t j = 0; j < out.extent(1); ++j) {
+        const float value =
+            bound * (2 * UniformAt(seed, static_cast<std::uint64_t>(begin + j)) - 1);
+        if constexpr (std::is_arithmetic_v<T>) {
+          row[j * out.strides()[1]] = static_cast<T>(value);
+        } else {
+          row[j * out.strides()[1]] = T::FromFloat(value);
+        }
+      }
+    }
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep

@@ -1,4 +1,5 @@
-// Random numbers that depend on a seed and a position alone, so that any shard can be drawn without its neighbours.
+// Random numbers that depend on a seed and a position alone, so that any shard can be drawn without
+// its neighbours.
 #ifndef LOCKSTEP_RUNTIME_RANDOM_H_
 #define LOCKSTEP_RUNTIME_RANDOM_H_
 
@@ -12,11 +13,13 @@ namespace lockstep {
 /// SplitMix64 (Steele, Lea and Flood, 2014) entered at its index-th state.
 float UniformAt(std::uint64_t seed, std::uint64_t index);
 
-/// Fills `out`, a [rows, columns] block of a matrix whose rows are `full_columns` wide, with the block's own part of the
-/// full matrix's uniform numbers in [-bound, bound): every split of one matrix gives the same full matrix.
+/// Fills `out`, a [rows, columns] block of a matrix whose rows are `full_columns` wide, with the
+/// block's own part of the full matrix's uniform numbers in [-bound, bound): every split of one
+/// matrix gives the same full matrix.
 ///   out[i, j] = bound (2 UniformAt(seed, (first_row + i) full_columns + first_column + j) - 1)
-absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound, std::int64_t first_row,
-                              std::int64_t first_column, std::int64_t full_columns, const Tensor& out);
+absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
+                              std::int64_t first_row, std::int64_t first_column,
+                              std::int64_t full_columns, const Tensor& out);
 
 }  // namespace lockstep
 

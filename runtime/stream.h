@@ -6,9 +6,9 @@
 
 namespace lockstep {
 
-/// A queue of device work, not owned: a copy names the same queue. The CPU's runs each operation at once on the calling
-/// thread, so there a call's work is done when the call returns. A CUDA stream (the host's or the executor's own) runs
-/// it later, in order; whoever made it keeps it alive.
+/// A queue of device work, not owned: a copy names the same queue. The CPU's runs each operation at
+/// once on the calling thread, so there a call's work is done when the call returns. A CUDA stream
+/// (the host's or the executor's own) runs it later, in order; whoever made it keeps it alive.
 class Stream {
  public:
   /// The CPU's stream.

@@ -21,16 +21,18 @@ using Shape = absl::InlinedVector<std::int64_t, 4>;
 /// "[2, 3]".
 std::string ToString(const Shape& shape);
 
-/// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, or a product that does not fit in int64.
+/// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, or a product that does
+/// not fit in int64.
 absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype);
 
-/// A handle to a row-major array: shape, strides, element type, device and memory. Copies and slices share the memory;
-/// the last owner frees it, and a view of foreign memory frees nothing. Constness is the handle's, not the elements':
-/// functions take `const Tensor&` for outputs too.
+/// A handle to a row-major array: shape, strides, element type, device and memory. Copies and
+/// slices share the memory; the last owner frees it, and a view of foreign memory frees nothing.
+/// Constness is the handle's, not the elements': functions take `const Tensor&` for outputs too.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({8, 4}, DType::kFloat32));
-///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor right, x.Slice(/*axis=*/1, /*begin=*/2, /*length=*/2));   // [8, 2], strided
-///   Tensor mine = Tensor::View(pointer, {8, 4}, DType::kFloat32, Device::Cpu());                // memory of the host's
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor right, x.Slice(/*axis=*/1, /*begin=*/2, /*length=*/2));   //
+///   [8, 2], strided Tensor mine = Tensor::View(pointer, {8, 4}, DType::kFloat32, Device::Cpu());
+///   // memory of the host's
 ///
 /// Not synchronised: a tensor belongs to its rank's thread, like all that a rank owns.
 class Tensor {
@@ -38,8 +40,8 @@ class Tensor {
   /// No elements: shape [0], float32, on the CPU.
   Tensor() : shape_({0}), strides_({1}) {}
 
-  /// Names memory that someone else owns and keeps alive. `data` may be null where there are no elements; a null with
-  /// elements is refused by the calls that would touch it.
+  /// Names memory that someone else owns and keeps alive. `data` may be null where there are no
+  /// elements; a null with elements is refused by the calls that would touch it.
   static Tensor View(void* data, Shape shape, DType dtype, Device device = Device::Cpu());
   /// The same, and keeps `memory` alive.
   static Tensor Own(std::shared_ptr<void> memory, Shape shape, DType dtype, Device device);
@@ -70,7 +72,8 @@ class Tensor {
   /// The part [begin, begin + length) along `axis` (-1: the last), sharing memory.
   /// kInvalidArgument: no such axis, or the range leaves it.
   absl::StatusOr<Tensor> Slice(int axis, std::int64_t begin, std::int64_t length) const;
-  /// The same elements under another shape, sharing memory. kInvalidArgument: another number of elements, or strided.
+  /// The same elements under another shape, sharing memory. kInvalidArgument: another number of
+  /// elements, or strided.
   absl::StatusOr<Tensor> Reshape(Shape shape) const;
 
   /// "float32 [2, 3] on cpu".

@@ -24,13 +24,14 @@ struct AdamWOptions {
   double weight_decay = 0.01;
 };
 
-/// velocity = momentum velocity + gradient + weight_decay master;  master -= learning_rate velocity;  value = master.
-/// All are contiguous and of one shape; gradient, velocity and master are all float32 or all float64. `value` may be `master`
-/// itself, or of a 16-bit type.
+/// velocity = momentum velocity + gradient + weight_decay master;  master -= learning_rate
+/// velocity;  value = master. All are contiguous and of one shape; gradient, velocity and master
+/// are all float32 or all float64. `value` may be `master` itself, or of a 16-bit type.
 absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
                        const Tensor& velocity, const Tensor& master, const Tensor& value);
 
-/// One AdamW step, the `step`-th counting from 1. Same tensors, with the running means of the gradient and of its square.
+/// One AdamW step, the `step`-th counting from 1. Same tensors, with the running means of the
+/// gradient and of its square.
 absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64_t step,
                          const Tensor& gradient, const Tensor& mean, const Tensor& mean_square,
                          const Tensor& master, const Tensor& value);

@@ -11,8 +11,8 @@
 
 namespace lockstep {
 
-/// A rank: its number, its device, its stream and its memory. The executor makes one for each of its threads; a host
-/// that brings its own threads adopts one on each:
+/// A rank: its number, its device, its stream and its memory. The executor makes one for each of
+/// its threads; a host that brings its own threads adopts one on each:
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, Device::Cpu()));
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({tokens, features}, DType::kFloat32));
@@ -20,8 +20,8 @@ namespace lockstep {
 /// Used by that rank's thread alone. Tensors may outlive it.
 class Worker {
  public:
-  /// On the stream that the host gives, or on the device's default one. kInvalidArgument: rank outside [0, world_size), or a
-  /// stream of another device. kUnavailable: no such device here.
+  /// On the stream that the host gives, or on the device's default one. kInvalidArgument: rank
+  /// outside [0, world_size), or a stream of another device. kUnavailable: no such device here.
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device);
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device, Stream stream);
 
@@ -31,7 +31,8 @@ class Worker {
   const Stream& stream() const { return stream_; }
   MemoryPool& memory() const { return *memory_; }
 
-  /// A contiguous tensor in this rank's memory, contents undefined. kInvalidArgument: bad shape. kResourceExhausted.
+  /// A contiguous tensor in this rank's memory, contents undefined. kInvalidArgument: bad shape.
+  /// kResourceExhausted.
   absl::StatusOr<Tensor> Empty(const Shape& shape, DType dtype) const;
   /// The same, every element 0.
   absl::StatusOr<Tensor> Zeros(const Shape& shape, DType dtype) const;

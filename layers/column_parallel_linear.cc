@@ -1,0 +1,79 @@
+#include "lockstep/layers/column_parallel_linear.h"
+
+#include "lockstep/layers/linear_math.h"
+#include "lockstep/runtime/elementwise.h"
+
+namespace lockstep {
+
+ColumnParallelLinear::ColumnParallelLinear(Worker& worker, Communicator& comm, Options options,
+                                           Parameter weight, std::optional<Parameter> bias)
+    : worker_(&worker),
+      comm_(&comm),
+      options_(options),
+      weight_(std::move(weight)),
+      bias_(std::move(bias)) {}
+
+absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Create(Worker& worker,
+                                                                  Communicator& comm,
+                                                                  Options options) {
+  const std::int64_t in_features = options.in_features;
+  const std::int64_t out_features = options.out_features;
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::CheckOptions("ColumnParallelLinear", in_features, out_features, options.dtype));
+  LOCKSTEP_ASSIGN_OR_RETURN(Parameter weight,
+                            Parameter::Create(worker, comm, "weight", {in_features, out_features},
+                                              /*shard_axis=*/1, options.dtype));
+  std::optional<Parameter> bias;
+  if (options.bias) {
+    LOCKSTEP_ASSIGN_OR_RETURN(bias, Parameter::Create(worker, comm, "bias", {out_features},
+                                                      /*shard_axis=*/0, options.dtype));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::InitializeLinear(worker, options.seed, in_features, weight, bias));
+  return ColumnParallelLinear(worker, comm, options, std::move(weight), std::move(bias));
+}
+
+absl::StatusOr<Tensor> ColumnParallelLinear::Forward(const Tensor& x) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckInput("ColumnParallelLinear::Forward", x));
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, internal::TimesWeight(*worker_, x, weight_));
+  if (bias_.has_value() && !options_.skip_bias_add) {
+    LOCKSTEP_RETURN_IF_ERROR(AddBias(*worker_, bias_->value(), part));
+  }
+  if (!options_.gather_output) return part;
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor full,
+                            worker_->Empty({x.extent(0), options_.out_features}, options_.dtype));
+  LOCKSTEP_RETURN_IF_ERROR(comm_->AllGather(part, full, /*axis=*/1));
+  return full;
+}
+
+absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Tensor& grad_out) {
+  constexpr absl::string_view kCall = "ColumnParallelLinear::Backward";
+  LOCKSTEP_RETURN_IF_ERROR(CheckInput(kCall, x));
+  const Shard shard = weight_.shard();
+  const std::int64_t held = options_.gather_output ? options_.out_features : shard.length;
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckOperand(
+      kCall, "grad_out", grad_out, {"out_features", options_.out_features, held}, options_.dtype));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckTokens(kCall, grad_out, x));
+  Tensor part = grad_out;
+  if (options_.gather_output) {
+    LOCKSTEP_ASSIGN_OR_RETURN(part, grad_out.Slice(/*axis=*/1, shard.begin, shard.length));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x,
+                            internal::TimesWeightTransposed(*worker_, part, weight_));
+  // Before the weight's gradient, which does not need it and can overlap it.
+  LOCKSTEP_RETURN_IF_ERROR(comm_->AllReduce(grad_x, grad_x));
+  LOCKSTEP_RETURN_IF_ERROR(internal::AddToGradients(*worker_, x, part, weight_, bias_));
+  return grad_x;
+}
+
+absl::Status ColumnParallelLinear::CheckInput(absl::string_view call, const Tensor& x) const {
+  return internal::CheckOperand(
+      call, "x", x, {"in_features", options_.in_features, options_.in_features}, options_.dtype);
+}
+
+std::vector<Parameter*> ColumnParallelLinear::parameters() {
+  if (!bias_.has_value()) return {&weight_};
+  return {&weight_, &*bias_};
+}
+
+}  // namespace lockstep

@@ -1,0 +1,82 @@
+#include "lockstep/layers/parallel_mlp.h"
+
+#include "lockstep/layers/linear_math.h"
+
+namespace lockstep {
+namespace {
+
+absl::Status CheckKept(absl::string_view which, const Tensor& kept, const Parameter& up_weight,
+                       const Tensor& grad_out) {
+  constexpr absl::string_view kCall = "ParallelMlp::Backward";
+  const internal::Features hidden{"hidden_features", up_weight.full_shape()[1],
+                                  up_weight.shard().length};
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::CheckOperand(kCall, which, kept, hidden, up_weight.value().dtype()));
+  return internal::CheckTokens(kCall, grad_out, kept);
+}
+
+}  // namespace
+
+ParallelMlp::ParallelMlp(Worker& worker, Activation activation, ColumnParallelLinear up,
+                         RowParallelLinear down)
+    : worker_(&worker), activation_(activation), up_(std::move(up)), down_(std::move(down)) {}
+
+absl::StatusOr<ParallelMlp> ParallelMlp::Create(Worker& worker, Communicator& comm,
+                                                Options options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      auto up, ColumnParallelLinear::Create(worker, comm,
+                                            {.in_features = options.in_features,
+                                             .out_features = options.hidden_features,
+                                             .bias = options.bias,
+                                             .dtype = options.dtype,
+                                             .seed = internal::DeriveSeed(options.seed, 1)}));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      auto down, RowParallelLinear::Create(worker, comm,
+                                           {.in_features = options.hidden_features,
+                                            .out_features = options.out_features,
+                                            .bias = options.bias,
+                                            .dtype = options.dtype,
+                                            .seed = internal::DeriveSeed(options.seed, 2)}));
+  return ParallelMlp(worker, options.activation, std::move(up), std::move(down));
+}
+
+absl::StatusOr<Tensor> ParallelMlp::Forward(const Tensor& x, Activations* kept) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor before, up_.Forward(x));
+  Tensor after = before;
+  if (kept != nullptr) {
+    LOCKSTEP_ASSIGN_OR_RETURN(after, worker_->Empty(before.shape(), before.dtype()));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(Activate(*worker_, activation_, before, after));
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, down_.Forward(after));
+  if (kept != nullptr) *kept = {.before = std::move(before), .after = std::move(after)};
+  return y;
+}
+
+absl::StatusOr<Tensor> ParallelMlp::Backward(const Tensor& x, const Activations& kept,
+                                             const Tensor& grad_out) {
+  // All of it first: an error must not leave the gradients of one layer added and of the other not.
+  const Shape& up_shape = up_.weight().full_shape();
+  const Shape& down_shape = down_.weight().full_shape();
+  const DType dtype = up_.weight().value().dtype();
+  constexpr absl::string_view kCall = "ParallelMlp::Backward";
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::CheckOperand(kCall, "x", x, {"in_features", up_shape[0], up_shape[0]}, dtype));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckOperand(
+      kCall, "grad_out", grad_out, {"out_features", down_shape[1], down_shape[1]}, dtype));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckTokens(kCall, grad_out, x));
+  LOCKSTEP_RETURN_IF_ERROR(CheckKept("kept.before", kept.before, up_.weight(), grad_out));
+  LOCKSTEP_RETURN_IF_ERROR(CheckKept("kept.after", kept.after, up_.weight(), grad_out));
+
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_hidden, down_.Backward(kept.after, grad_out));
+  LOCKSTEP_RETURN_IF_ERROR(
+      ActivateBackward(*worker_, activation_, kept.before, grad_hidden, grad_hidden));
+  return up_.Backward(x, grad_hidden);
+}
+
+std::vector<Parameter*> ParallelMlp::parameters() {
+  std::vector<Parameter*> all = up_.parameters();
+  for (Parameter* parameter : down_.parameters()) all.push_back(parameter);
+  return all;
+}
+
+}  // namespace lockstep

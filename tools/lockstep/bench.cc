@@ -1,0 +1,95 @@
+#include "lockstep/tools/lockstep/bench.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <numeric>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "lockstep/runtime/futex.h"
+
+namespace lockstep::tools {
+namespace {
+
+constexpr CollectiveKind kCollectives[] = {
+    CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter, CollectiveKind::kAllGather,
+    CollectiveKind::kBroadcast, CollectiveKind::kAllToAll};
+
+std::string ProcessorName() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos)
+      return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
+}  // namespace
+
+Times Summarize(std::vector<double> microseconds) {
+  if (microseconds.empty()) return {};
+  std::sort(microseconds.begin(), microseconds.end());
+  const auto at = [&](double quantile) {
+    const auto index =
+        static_cast<std::size_t>(std::ceil(quantile * static_cast<double>(microseconds.size())));
+    return microseconds[std::max<std::size_t>(index, 1) - 1];
+  };
+  const double sum = std::accumulate(microseconds.begin(), microseconds.end(), 0.0);
+  return {.mean = sum / static_cast<double>(microseconds.size()),
+          .min = microseconds.front(),
+          .p50 = at(0.5),
+          .p99 = at(0.99)};
+}
+
+const std::vector<std::string>& BenchNames() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const CollectiveKind kind : kCollectives) all.emplace_back(Name(kind));
+    all.emplace_back("barrier");
+    all.emplace_back("executor");
+    return all;
+  }();
+  return names;
+}
+
+absl::Status Bench(const std::string& name, const BenchOptions& options) {
+  if (name == "barrier") return BenchBarrier(options);
+  if (name == "executor") return BenchExecutor(options);
+  for (const CollectiveKind kind : kCollectives) {
+    if (name == Name(kind)) return BenchCollective(kind, options);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("bench: \"", name, "\" is not one of ", absl::StrJoin(BenchNames(), ", ")));
+}
+
+absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text) {
+  absl::string_view digits = text;
+  int shift = 0;
+  if (absl::ConsumeSuffix(&digits, "K") || absl::ConsumeSuffix(&digits, "k")) shift = 10;
+  if (absl::ConsumeSuffix(&digits, "M") || absl::ConsumeSuffix(&digits, "m")) shift = 20;
+  if (absl::ConsumeSuffix(&digits, "G") || absl::ConsumeSuffix(&digits, "g")) shift = 30;
+  std::int64_t bytes = 0;
+  const bool number = !digits.empty() &&
+                      std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit) &&
+                      absl::SimpleAtoi(digits, &bytes);
+  if (!number || bytes > (std::int64_t{1} << 62 >> shift)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is not a size in bytes such as 1024, 4K, 64M or 1G"));
+  }
+  return bytes << shift;
+}
+
+std::string MachineLine() {
+#ifdef NDEBUG
+  const char* const build = "optimised build";
+#else
+  const char* const build = "build with assertions";
+#endif
+  return absl::StrCat(ProcessorName(), ", ", internal::NumUsableCores(), " usable cores, ", build);
+}
+
+}  // namespace lockstep::tools

@@ -1,0 +1,59 @@
+// `lockstep bench`: how long collectives, barriers and hand-overs take, and whether their results
+// are right.
+#ifndef LOCKSTEP_TOOLS_LOCKSTEP_BENCH_H_
+#define LOCKSTEP_TOOLS_LOCKSTEP_BENCH_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lockstep/collective/collective_call.h"
+#include "lockstep/runtime/executor.h"
+
+namespace lockstep::tools {
+
+/// The flags of nccl-tests, and where to run.
+struct BenchOptions {
+  Executor::Options executor;
+  std::int64_t min_bytes = 1 << 10;   // -b
+  std::int64_t max_bytes = 64 << 20;  // -e
+  double factor = 2;                  // -f
+  int iterations = 0;                 // -n; 0: as many as take about half a second
+  int warmup = 5;                     // -w
+  bool check = true;                  // -c
+  DType dtype = DType::kFloat32;      // -d
+  ReduceOp op = ReduceOp::kSum;       // -o
+  bool in_place = false;
+  bool json = false;
+};
+
+/// Microseconds of many iterations, each that of the slowest rank.
+struct Times {
+  double mean = 0;
+  double min = 0;
+  double p50 = 0;
+  double p99 = 0;
+};
+Times Summarize(std::vector<double> microseconds);
+
+/// The names that `lockstep bench` takes: the collectives, "barrier" and "executor".
+const std::vector<std::string>& BenchNames();
+
+/// Runs one benchmark and writes its table, or its JSON, to stdout.
+/// kInvalidArgument: a name or size that cannot be. kDataLoss: a result was wrong.
+absl::Status Bench(const std::string& name, const BenchOptions& options);
+
+/// The parts of Bench.
+absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options);
+absl::Status BenchBarrier(const BenchOptions& options);
+absl::Status BenchExecutor(const BenchOptions& options);
+
+/// "4K", "64M", "1G" or plain bytes. kInvalidArgument: none of these, or more than 2^62.
+absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text);
+
+/// One line about this machine for the head of a table: processor, usable cores, build type.
+std::string MachineLine();
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TOOLS_LOCKSTEP_BENCH_H_
