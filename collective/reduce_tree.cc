@@ -1,5 +1,11 @@
 #include "lockstep/collective/reduce_tree.h"
 
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+
+// Close to a neighbour each, and every target takes seconds to compile.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lockstep/collective/reduce_tree.cc"
 #include "hwy/foreach_target.h"
@@ -79,7 +85,7 @@ void ReduceTreeOnTarget(DType dtype, ReduceOp op, absl::Span<const void* const> 
   Pass pass{.inputs = inputs,
             .outputs = outputs,
             .count = count,
-            .divisor = op == ReduceOp::kAverage ? inputs.size() : 0};
+            .scale = op == ReduceOp::kAverage ? ScaleForAverage(inputs.size()) : Scale{}};
   const std::ptrdiff_t head_bytes = streaming ? BytesToAlignment(outputs) : -1;
   if (head_bytes < 0) return Run(dtype, op, pass);
   pass.count = HWY_MIN(count, static_cast<std::size_t>(head_bytes) / SizeOf(dtype));
@@ -89,6 +95,41 @@ void ReduceTreeOnTarget(DType dtype, ReduceOp op, absl::Span<const void* const> 
   pass.streaming = true;
   Run(dtype, op, pass);
   hwy::FlushStream();
+}
+
+/// The magnitudes of the elements, as integers.
+template <typename T, class DI>
+HWY_INLINE hn::Vec<DI> LoadMagnitudes(DI di, const T* from) {
+  using Stored = typename Format<T>::Stored;
+  const auto stored = hn::LoadU(hn::Rebind<Stored, DI>(), reinterpret_cast<const Stored*>(from));
+  return hn::And(hn::BitCast(di, stored), hn::Set(di, hwy::LimitsMax<hn::TFromD<DI>>()));
+}
+
+/// The first element whose magnitude, as an integer, is above `infinity`: a NaN. -1: none.
+template <typename T>
+std::int64_t FirstAbove(const T* data, std::size_t count, std::int64_t infinity) {
+  using Bits = hwy::MakeSigned<typename Format<T>::Stored>;
+  const hn::ScalableTag<Bits> di;
+  const std::size_t lanes = hn::Lanes(di);
+  const auto limit = hn::Set(di, static_cast<Bits>(infinity));
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    const auto a = hn::Max(LoadMagnitudes(di, data + i), LoadMagnitudes(di, data + i + lanes));
+    const auto b =
+        hn::Max(LoadMagnitudes(di, data + i + 2 * lanes), LoadMagnitudes(di, data + i + 3 * lanes));
+    if (!hn::AllFalse(di, hn::Gt(hn::Max(a, b), limit))) break;
+  }
+  T tail[hn::MaxLanes(hn::ScalableTag<Bits>())] = {};
+  for (; i < count; i += lanes) {
+    const T* from = data + i;
+    if (count - i < lanes) {
+      std::memcpy(tail, from, (count - i) * sizeof(T));
+      from = tail;
+    }
+    const auto lane = hn::FindFirstTrue(di, hn::Gt(LoadMagnitudes(di, from), limit));
+    if (lane >= 0) return static_cast<std::int64_t>(i) + lane;
+  }
+  return -1;
 }
 
 std::int64_t FirstNanOnTarget(DType dtype, const void* data, std::size_t count) {

@@ -1,0 +1,216 @@
+#include "lockstep/tools/lockstep/flags.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/reflection.h"
+#include "absl/strings/match.h"
+#include "absl/strings/strip.h"
+#include "absl/types/optional.h"
+#include "lockstep/tools/lockstep/idx.h"
+
+ABSL_FLAG(std::string, devices, "auto",
+          "where the ranks run: cpu, cuda:0-3, cuda, or auto (all GPUs, else the CPU)");
+ABSL_FLAG(absl::optional<int>, ranks, absl::nullopt,
+          "number of ranks, dealt over the devices (one per device unless given)");
+ABSL_FLAG(bool, pin, false, "bind each rank's thread to a core of its own");
+ABSL_FLAG(std::string, format, "table", "table or json");
+
+ABSL_FLAG(int, hidden, 256, "hidden features, split over the ranks");
+ABSL_FLAG(int, epochs, 3, "passes over the training images");
+ABSL_FLAG(int, batch, 128, "images per step");
+ABSL_FLAG(absl::optional<double>, learning_rate, absl::nullopt,
+          "first step size; it falls to 0 in a line (0.1 for sgd, 0.002 for adamw unless given)");
+ABSL_FLAG(std::string, optimizer, "sgd", "sgd (momentum 0.9) or adamw");
+ABSL_FLAG(std::string, activation, "relu", "relu or gelu");
+ABSL_FLAG(std::string, dtype, "float32",
+          "type of weights and activations: float32, bfloat16 or float16");
+ABSL_FLAG(int, seed, 1, "decides the first weights and the order of the images");
+ABSL_FLAG(std::string, data, lockstep::tools::kFashionMnistDirectory,
+          "directory of the image set, as IDX files, gzipped or plain");
+ABSL_FLAG(bool, verify, false, "also train with one rank, and compare losses and weights");
+
+ABSL_FLAG(std::string, b, "1K", "smallest size in bytes");
+ABSL_FLAG(std::string, e, "64M", "largest size in bytes");
+ABSL_FLAG(double, f, 2, "factor from one size to the next");
+ABSL_FLAG(int, n, 0, "iterations (0: as many as take about half a second)");
+ABSL_FLAG(int, w, 5, "iterations before that, which do not count");
+ABSL_FLAG(bool, c, true, "check every element of every rank's result");
+ABSL_FLAG(std::string, d, "float32", "element type");
+ABSL_FLAG(std::string, o, "sum", "reduction: sum, avg, prod, min or max");
+ABSL_FLAG(bool, in_place, false, "let inputs and outputs be one memory");
+
+namespace lockstep::tools {
+
+const std::vector<const char*> kInfoFlags = {"devices", "ranks"};
+const std::vector<const char*> kTrainFlags = {
+    "devices",   "ranks",      "pin",   "hidden", "epochs", "batch",  "learning_rate",
+    "optimizer", "activation", "dtype", "seed",   "data",   "format", "verify"};
+const std::vector<const char*> kBenchFlags = {
+    "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format"};
+
+namespace {
+
+// How many letters must change to get from one word to the other.
+std::size_t Distance(absl::string_view a, absl::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t change = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
+    }
+  }
+  return row.back();
+}
+
+absl::Status Unknown(absl::string_view name, absl::Span<const char* const> allowed) {
+  std::string text = absl::StrCat("unknown flag --", name);
+  if (!allowed.empty()) {
+    const char* const nearest = *std::min_element(
+        allowed.begin(), allowed.end(),
+        [&](const char* a, const char* b) { return Distance(name, a) < Distance(name, b); });
+    if (Distance(name, nearest) <= 3) absl::StrAppend(&text, "; did you mean --", nearest, "?");
+  }
+  return absl::InvalidArgumentError(text);
+}
+
+absl::Status OneOf(absl::string_view flag, absl::string_view value,
+                   std::initializer_list<absl::string_view> right) {
+  if (std::find(right.begin(), right.end(), value) != right.end()) return absl::OkStatus();
+  std::string text = absl::StrCat("--", flag, "=", value, ": it must be ");
+  for (auto word = right.begin(); word != right.end(); ++word) {
+    absl::StrAppend(&text,
+                    word == right.begin()     ? ""
+                    : word + 1 == right.end() ? " or "
+                                              : ", ",
+                    *word);
+  }
+  return absl::InvalidArgumentError(text);
+}
+
+absl::Status AtLeastOne(absl::string_view flag, int value) {
+  if (value >= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, "=", value, ": it must be at least 1"));
+}
+
+bool IsSwitch(const absl::CommandLineFlag& flag) { return flag.IsOfType<bool>(); }
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> ParseFlags(absl::Span<const std::string> arguments,
+                                                    absl::Span<const char* const> allowed) {
+  const auto is_allowed = [&](absl::string_view name) {
+    return std::find(allowed.begin(), allowed.end(), name) != allowed.end();
+  };
+  std::vector<std::string> others;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    absl::string_view name = arguments[i];
+    if (!absl::ConsumePrefix(&name, "-") || name.empty()) {
+      others.push_back(arguments[i]);
+      continue;
+    }
+    absl::ConsumePrefix(&name, "-");
+    absl::optional<std::string> value;
+    if (const std::size_t equals = name.find('='); equals != absl::string_view::npos) {
+      value = std::string(name.substr(equals + 1));
+      name = name.substr(0, equals);
+    }
+    if (absl::string_view positive = name;
+        !is_allowed(name) && absl::ConsumePrefix(&positive, "no") && is_allowed(positive) &&
+        IsSwitch(*absl::FindCommandLineFlag(positive)) && !value.has_value()) {
+      name = positive;
+      value = "false";
+    }
+    if (!is_allowed(name)) return Unknown(name, allowed);
+    absl::CommandLineFlag* const flag = absl::FindCommandLineFlag(name);
+    // -c 0, as nccl-tests has it; a switch of more letters needs no value.
+    if (!value.has_value() && IsSwitch(*flag) && name.size() > 1) value = "true";
+    if (!value.has_value()) {
+      if (i + 1 == arguments.size())
+        return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value"));
+      value = arguments[++i];
+    }
+    std::string error;
+    if (!flag->ParseFrom(*value, &error)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", name, "=", *value, " is not a value for it: ", flag->Help()));
+    }
+  }
+  return others;
+}
+
+std::string DescribeFlags(absl::Span<const char* const> flags) {
+  std::string text;
+  for (const char* name : flags) {
+    const absl::CommandLineFlag& flag = *absl::FindCommandLineFlag(name);
+    std::string line = absl::StrCat("  --", name);
+    line.resize(std::max<std::size_t>(line.size() + 1, 20), ' ');
+    absl::StrAppend(&text, line, flag.Help());
+    if (!flag.DefaultValue().empty()) absl::StrAppend(&text, " [", flag.DefaultValue(), "]");
+    absl::StrAppend(&text, "\n");
+  }
+  return text;
+}
+
+absl::StatusOr<Executor::Options> ExecutorOptionsFromFlags() {
+  Executor::Options options;
+  LOCKSTEP_ASSIGN_OR_RETURN(options.devices, ParseDevices(absl::GetFlag(FLAGS_devices)));
+  const absl::optional<int> ranks = absl::GetFlag(FLAGS_ranks);
+  if (ranks.has_value()) LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("ranks", *ranks));
+  options.world_size = ranks.value_or(0);
+  options.pin_threads = absl::GetFlag(FLAGS_pin);
+  return options;
+}
+
+absl::StatusOr<TrainOptions> TrainOptionsFromFlags() {
+  TrainOptions options;
+  LOCKSTEP_ASSIGN_OR_RETURN(options.executor, ExecutorOptionsFromFlags());
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("optimizer", absl::GetFlag(FLAGS_optimizer), {"sgd", "adamw"}));
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("activation", absl::GetFlag(FLAGS_activation), {"relu", "gelu"}));
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("hidden", absl::GetFlag(FLAGS_hidden)));
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("epochs", absl::GetFlag(FLAGS_epochs)));
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("batch", absl::GetFlag(FLAGS_batch)));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_dtype)));
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("dtype", Name(options.dtype), {"float32", "bfloat16", "float16"}));
+  options.hidden = absl::GetFlag(FLAGS_hidden);
+  options.epochs = absl::GetFlag(FLAGS_epochs);
+  options.batch = absl::GetFlag(FLAGS_batch);
+  options.adamw = absl::GetFlag(FLAGS_optimizer) == "adamw";
+  options.activation =
+      absl::GetFlag(FLAGS_activation) == "gelu" ? Activation::kGelu : Activation::kRelu;
+  options.learning_rate = absl::GetFlag(FLAGS_learning_rate).value_or(options.adamw ? 0.002 : 0.1);
+  if (!(options.learning_rate > 0) || !std::isfinite(options.learning_rate)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--learning_rate=", options.learning_rate, ": it must be above 0"));
+  }
+  options.seed = static_cast<std::uint64_t>(absl::GetFlag(FLAGS_seed));
+  options.data = absl::GetFlag(FLAGS_data);
+  options.json = absl::GetFlag(FLAGS_format) == "json";
+  options.verify = absl::GetFlag(FLAGS_verify);
+  return options;
+}
+
+absl::StatusOr<BenchOptions> BenchOptionsFromFlags() {
+  BenchOptions options;
+  LOCKSTEP_ASSIGN_OR_RETURN(options.executor, ExecutorOptionsFromFlags());
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.min_bytes, ParseBytes(absl::GetFlag(FLAGS_b)));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.max_bytes, ParseBytes(absl::GetFlag(FLAGS_e)));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_d)));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.op, ParseReduceOp(absl::GetFlag(FLAGS_o)));
+  options.factor = absl::GetFlag(FLAGS_f);
+  options.iterations = absl::GetFlag(FLAGS_n);
+  options.warmup = absl::GetFlag(FLAGS_w);
+  options.check = absl::GetFlag(FLAGS_c);
+  options.in_place = absl::GetFlag(FLAGS_in_place);
+  options.json = absl::GetFlag(FLAGS_format) == "json";
+  return options;
+}
+
+}  // namespace lockstep::tools

@@ -1,0 +1,15 @@
+// `lockstep info`: what this build and this machine offer.
+#ifndef LOCKSTEP_TOOLS_LOCKSTEP_INFO_H_
+#define LOCKSTEP_TOOLS_LOCKSTEP_INFO_H_
+
+#include "lockstep/runtime/executor.h"
+
+namespace lockstep::tools {
+
+/// Writes version, what is built in, devices, cores, and the transport that these ranks would use
+/// and why, to stdout.
+absl::Status Info(const Executor::Options& options);
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TOOLS_LOCKSTEP_INFO_H_

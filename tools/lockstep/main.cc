@@ -1,0 +1,105 @@
+// The lockstep command.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "lockstep/tools/lockstep/bench.h"
+#include "lockstep/tools/lockstep/flags.h"
+#include "lockstep/tools/lockstep/info.h"
+#include "lockstep/tools/lockstep/train.h"
+
+namespace lockstep::tools {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+absl::Status NoArguments(const Arguments& others) {
+  if (others.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", others.front(), "\" is not a flag, and it takes nothing else"));
+}
+
+absl::Status RunTrain(const Arguments& others) {
+  LOCKSTEP_RETURN_IF_ERROR(NoArguments(others));
+  LOCKSTEP_ASSIGN_OR_RETURN(const TrainOptions options, TrainOptionsFromFlags());
+  return Train(options);
+}
+
+absl::Status RunBench(const Arguments& others) {
+  if (others.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("say what to measure: one of ", absl::StrJoin(BenchNames(), ", ")));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const BenchOptions options, BenchOptionsFromFlags());
+  return Bench(others.front(), options);
+}
+
+absl::Status RunInfo(const Arguments& others) {
+  LOCKSTEP_RETURN_IF_ERROR(NoArguments(others));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Executor::Options options, ExecutorOptionsFromFlags());
+  return Info(options);
+}
+
+struct Verb {
+  const char* name;
+  const char* arguments;
+  const char* summary;
+  const std::vector<const char*>& flags;
+  absl::Status (*run)(const Arguments&);
+};
+
+const Verb kVerbs[] = {
+    {"train", "", "train a tensor-parallel classifier on Fashion-MNIST", kTrainFlags, RunTrain},
+    {"bench", " WHAT", "time a collective, the barrier or the executor, and check the results",
+     kBenchFlags, RunBench},
+    {"info", "", "say what this build and this machine offer", kInfoFlags, RunInfo},
+};
+
+std::string Usage() {
+  std::string text = "lockstep VERB [FLAGS]\n\n";
+  for (const Verb& verb : kVerbs)
+    absl::StrAppend(&text, "  ", verb.name, verb.arguments, ": ", verb.summary, "\n");
+  return absl::StrCat(text, "\n`lockstep VERB --help` lists a verb's flags.\n");
+}
+
+// Bad input is the caller's to mend; anything else went wrong here.
+int ExitCode(const absl::Status& status) {
+  if (status.ok()) return 0;
+  const bool bad_input =
+      absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsUnavailable(status);
+  return bad_input ? 2 : 1;
+}
+
+int RunVerb(const Verb& verb, const Arguments& arguments) {
+  for (const std::string& argument : arguments) {
+    if (argument != "--help" && argument != "-h") continue;
+    std::printf("lockstep %s%s [FLAGS]: %s\n\n%s", verb.name, verb.arguments, verb.summary,
+                DescribeFlags(verb.flags).c_str());
+    return 0;
+  }
+  auto others = ParseFlags(arguments, verb.flags);
+  const absl::Status status = others.ok() ? verb.run(*others) : others.status();
+  if (!status.ok())
+    std::fprintf(stderr, "lockstep %s: %s\n", verb.name, std::string(status.message()).c_str());
+  return ExitCode(status);
+}
+
+int Main(const Arguments& arguments) {
+  if (arguments.empty() || arguments[0] == "help" || arguments[0] == "--help" ||
+      arguments[0] == "-h") {
+    std::fputs(Usage().c_str(), arguments.empty() ? stderr : stdout);
+    return arguments.empty() ? 2 : 0;
+  }
+  for (const Verb& verb : kVerbs) {
+    if (arguments[0] == verb.name) return RunVerb(verb, {arguments.begin() + 1, arguments.end()});
+  }
+  std::fprintf(stderr, "lockstep: unknown verb \"%s\"; there are train, bench, info and help\n",
+               arguments[0].c_str());
+  return 2;
+}
+
+}  // namespace
+}  // namespace lockstep::tools
+
+int main(int argc, char* argv[]) { return lockstep::tools::Main({argv + 1, argv + argc}); }

@@ -1,0 +1,40 @@
+// One training run over a group of ranks.
+#ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAINING_RUN_H_
+#define LOCKSTEP_TOOLS_LOCKSTEP_TRAINING_RUN_H_
+
+#include <functional>
+#include <vector>
+
+#include "lockstep/tools/lockstep/idx.h"
+#include "lockstep/tools/lockstep/train.h"
+
+namespace lockstep::tools {
+
+struct EpochResult {
+  int epoch = 0;        // from 1
+  double loss = 0;      // mean over the training images, while they were trained on
+  double accuracy = 0;  // share of the test images, after the epoch
+  double samples_per_s = 0;
+  // Shares of the time of training, averaged over the ranks; they add up to 1.
+  double computing = 0;
+  double reducing = 0;
+  double waiting = 0;
+};
+
+/// What rank 0 reports as it goes, on its own thread.
+struct TrainingObserver {
+  std::function<void(int epoch, double share_done, double loss)> on_step;
+  std::function<void(const EpochResult&)> on_epoch;
+};
+
+struct TrainingResult {
+  std::vector<EpochResult> epochs;
+  std::vector<double> weights;  // all full parameters, one after the other
+};
+
+absl::StatusOr<TrainingResult> RunTraining(const TrainOptions& options, const Dataset& train,
+                                           const Dataset& test, const TrainingObserver& observer);
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TOOLS_LOCKSTEP_TRAINING_RUN_H_
