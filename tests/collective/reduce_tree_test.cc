@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <random>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -208,6 +207,8 @@ void ForEachTarget(const Body& body) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
+using Sizes = std::initializer_list<std::size_t>;
+
 #define ALL_TYPES float, Float16, BFloat16, double, std::int32_t, std::int64_t
 #define FLOATING_TYPES float, Float16, BFloat16, double
 
@@ -238,8 +239,8 @@ TEST_CASE("Cancelling inputs are summed in the order of the tree for any number 
 
 TEMPLATE_TEST_CASE("Every operation gives the reference's bits at every size", "", ALL_TYPES) {
   for (const ReduceOp op : kAllReduceOps) {
-    for (const std::size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 100}) {
-      for (const std::size_t count : {0, 1, 2, 15, 31, 64, 131, 1000}) {
+    for (const std::size_t n : Sizes{1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 100}) {
+      for (const std::size_t count : Sizes{0, 1, 2, 15, 31, 64, 131, 1000}) {
         Check(op, RandomInputs<TestType>(n, count), {.num_outputs = n % 3 == 0 ? n : 1});
       }
     }
@@ -248,10 +249,10 @@ TEMPLATE_TEST_CASE("Every operation gives the reference's bits at every size", "
 
 TEMPLATE_TEST_CASE("Alignment, streaming and working in place change no bit", "", ALL_TYPES) {
   for (const ReduceOp op : kAllReduceOps) {
-    for (const std::size_t n : {1, 2, 3, 8, 11}) {
-      for (const std::size_t count : {1, 17, 77, 300, 1200}) {
+    for (const std::size_t n : Sizes{1, 2, 3, 8, 11}) {
+      for (const std::size_t count : Sizes{1, 17, 77, 300, 1200}) {
         const auto inputs = RandomInputs<TestType>(n, count);
-        for (const std::size_t offset : {0, 1, 3}) {
+        for (const std::size_t offset : Sizes{0, 1, 3}) {
           for (const bool streaming : {false, true}) {
             for (const bool in_place : {false, true}) {
               Check(op, inputs,
@@ -270,8 +271,8 @@ TEMPLATE_TEST_CASE("Alignment, streaming and working in place change no bit", ""
 TEMPLATE_TEST_CASE("Every vector unit gives the same bits", "", ALL_TYPES) {
   ForEachTarget([] {
     for (const ReduceOp op : kAllReduceOps) {
-      for (const std::size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 12}) {
-        for (const std::size_t count : {3, 150, 600}) {
+      for (const std::size_t n : Sizes{1, 2, 3, 4, 5, 6, 7, 8, 12}) {
+        for (const std::size_t count : Sizes{3, 150, 600}) {
           Check(op, RandomInputs<TestType>(n, count),
                 {.num_outputs = 2, .offset = n % 2, .streaming = count == 600});
         }
@@ -388,7 +389,7 @@ TEST_CASE("Integers wrap around, and their average is cut towards zero") {
 
 TEMPLATE_TEST_CASE("The first NaN is found wherever it stands", "", FLOATING_TYPES) {
   ForEachTarget([] {
-    for (const std::size_t count : {1, 7, 64, 333}) {
+    for (const std::size_t count : Sizes{1, 7, 64, 333}) {
       std::vector<TestType> values(count + 1, Narrow<TestType>(-kInfinity));
       const auto first = [&] {
         return FirstNan(DTypeOf<TestType>(), values.data(), static_cast<std::int64_t>(count));

@@ -1,0 +1,52 @@
+#include "lockstep/runtime/device.h"
+
+#include "lockstep/tests/catch.h"
+
+namespace lockstep {
+namespace {
+
+using testing::Says;
+
+std::vector<std::string> Names(const std::string& text, int num_cuda_devices) {
+  const auto devices = internal::ParseDevices(text, num_cuda_devices);
+  REQUIRE_OK(devices);
+  std::vector<std::string> names;
+  for (const Device& device : *devices) names.push_back(device.ToString());
+  return names;
+}
+
+TEST_CASE("lists of devices are read in order") {
+  using List = std::vector<std::string>;
+  CHECK(Names("cpu", 0) == List{"cpu"});
+  CHECK(Names("auto", 0) == List{"cpu"});
+  CHECK(Names("auto", 2) == List{"cuda:0", "cuda:1"});
+  CHECK(Names("cuda", 3) == List{"cuda:0", "cuda:1", "cuda:2"});
+  CHECK(Names("cuda:1", 2) == List{"cuda:1"});
+  CHECK(Names("cuda:1-3", 4) == List{"cuda:1", "cuda:2", "cuda:3"});
+  CHECK(Names("cuda:2,cpu,cuda:0-1", 8) == List{"cuda:2", "cpu", "cuda:0", "cuda:1"});
+}
+
+TEST_CASE("what is not a list of devices is refused") {
+  for (const char* text : {"", ",", "cpu,", " cpu", "gpu", "cuda:", "cuda:-1", "cuda:1-", "cuda:-",
+                           "cuda:3-1", "cuda:1-2-3", "cuda:a", "cuda:+1",
+                           "cuda:99999999999999999999", "cpu:0", "CUDA:0", "cuda:0 "}) {
+    INFO(text);
+    CHECK(Says(internal::ParseDevices(text, 8).status(), "is not cpu, cuda, cuda:N"));
+  }
+}
+
+TEST_CASE("devices that are not there are refused with those that are") {
+  CHECK(Says(internal::ParseDevices("cuda", 0).status(),
+             "\"cuda\" asked for, but this machine has no CUDA device"));
+  CHECK(Says(internal::ParseDevices("cuda:1", 1).status(), "has cuda:0 alone"));
+  CHECK(Says(internal::ParseDevices("cuda:0-4", 4).status(), "has cuda:0 to cuda:3"));
+}
+
+TEST_CASE("a device named twice is refused") {
+  CHECK(Says(internal::ParseDevices("cpu,cpu", 0).status(), "names cpu twice"));
+  CHECK(Says(internal::ParseDevices("cuda:0-2,cuda:1", 4).status(),
+             "names cuda:1 twice; for several ranks on one device give --ranks"));
+}
+
+}  // namespace
+}  // namespace lockstep

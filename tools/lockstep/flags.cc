@@ -21,9 +21,9 @@ ABSL_FLAG(int, hidden, 256, "hidden features, split over the ranks");
 ABSL_FLAG(int, epochs, 3, "passes over the training images");
 ABSL_FLAG(int, batch, 128, "images per step");
 ABSL_FLAG(absl::optional<double>, learning_rate, absl::nullopt,
-          "first step size; it falls to 0 in a line (0.1 for sgd, 0.002 for adamw unless given)");
+          "first step size; it falls to 0 in a line (0.05 for sgd, 0.001 for adamw unless given)");
 ABSL_FLAG(std::string, optimizer, "sgd", "sgd (momentum 0.9) or adamw");
-ABSL_FLAG(std::string, activation, "relu", "relu or gelu");
+ABSL_FLAG(std::string, activation, "gelu", "gelu or relu");
 ABSL_FLAG(std::string, dtype, "float32",
           "type of weights and activations: float32, bfloat16 or float16");
 ABSL_FLAG(int, seed, 1, "decides the first weights and the order of the images");
@@ -172,7 +172,7 @@ absl::StatusOr<TrainOptions> TrainOptionsFromFlags() {
   LOCKSTEP_ASSIGN_OR_RETURN(options.executor, ExecutorOptionsFromFlags());
   LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
   LOCKSTEP_RETURN_IF_ERROR(OneOf("optimizer", absl::GetFlag(FLAGS_optimizer), {"sgd", "adamw"}));
-  LOCKSTEP_RETURN_IF_ERROR(OneOf("activation", absl::GetFlag(FLAGS_activation), {"relu", "gelu"}));
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("activation", absl::GetFlag(FLAGS_activation), {"gelu", "relu"}));
   LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("hidden", absl::GetFlag(FLAGS_hidden)));
   LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("epochs", absl::GetFlag(FLAGS_epochs)));
   LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("batch", absl::GetFlag(FLAGS_batch)));
@@ -184,7 +184,7 @@ absl::StatusOr<TrainOptions> TrainOptionsFromFlags() {
   options.adamw = absl::GetFlag(FLAGS_optimizer) == "adamw";
   options.activation =
       absl::GetFlag(FLAGS_activation) == "gelu" ? Activation::kGelu : Activation::kRelu;
-  options.learning_rate = absl::GetFlag(FLAGS_learning_rate).value_or(options.adamw ? 0.002 : 0.1);
+  options.learning_rate = absl::GetFlag(FLAGS_learning_rate).value_or(options.adamw ? 0.001 : 0.05);
   if (!(options.learning_rate > 0) || !std::isfinite(options.learning_rate)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--learning_rate=", options.learning_rate, ": it must be above 0"));
