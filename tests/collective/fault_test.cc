@@ -388,6 +388,7 @@ TEST_CASE("a group split off inside a task is freed with its executor's other gr
     const absl::Status run = ranks.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
       LOCKSTEP_ASSIGN_OR_RETURN(auto half, comm.Split(worker.rank() / 2, worker.rank()));
       LOCKSTEP_RETURN_IF_ERROR(half->Barrier());
+      LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
       if (worker.rank() == 3) return absl::DataLossError("gone");
       // Ranks 0 and 1 wait for nobody that failed, but 0 waits for 1, who waits in the parent.
       return waited[static_cast<std::size_t>(worker.rank())] =
