@@ -197,12 +197,12 @@ class RankTraining {
 
 }  // namespace
 
-absl::StatusOr<TrainingResult> RunTraining(const TrainOptions& options, const Dataset& train,
-                                           const Dataset& test, const TrainingObserver& observer) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
+absl::StatusOr<TrainingResult> RunTraining(Executor& executor, const TrainOptions& options,
+                                           const Dataset& train, const Dataset& test,
+                                           const TrainingObserver& observer) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(executor));
   TrainingResult result;
-  LOCKSTEP_RETURN_IF_ERROR(executor->Run([&](Worker& worker) -> absl::Status {
+  LOCKSTEP_RETURN_IF_ERROR(executor.Run([&](Worker& worker) -> absl::Status {
     Communicator& comm = barrier->communicator(worker.rank());
     LOCKSTEP_ASSIGN_OR_RETURN(ParallelMlp mlp,
                               ParallelMlp::Create(worker, comm,

@@ -32,8 +32,10 @@ struct TrainingResult {
   std::vector<double> weights;  // all full parameters, one after the other
 };
 
-absl::StatusOr<TrainingResult> RunTraining(const TrainOptions& options, const Dataset& train,
-                                           const Dataset& test, const TrainingObserver& observer);
+/// Trains on all ranks of `executor`, whatever the options say of it.
+absl::StatusOr<TrainingResult> RunTraining(Executor& executor, const TrainOptions& options,
+                                           const Dataset& train, const Dataset& test,
+                                           const TrainingObserver& observer);
 
 }  // namespace lockstep::tools
 
