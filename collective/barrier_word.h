@@ -102,10 +102,11 @@ class BarrierWord {
     }
   }
 
-  /// Poisons with `culprit`, unless somebody was first. The diagnosis stands already.
-  void Poison(int culprit) {
+  /// Poisons `epoch` with `culprit`, unless somebody was first or the epoch is over. The diagnosis
+  /// stands already.
+  void Poison(int culprit, std::uint32_t epoch) {
     State seen = Load();
-    while (seen.poison == 0 && !TryPoison(seen, culprit)) {
+    while (seen.epoch == epoch && seen.poison == 0 && !TryPoison(seen, culprit)) {
     }
   }
 

@@ -13,12 +13,14 @@ namespace {
 constexpr std::int64_t kStepBytes = 256 << 10;
 // Slices meet at multiples of this many elements, so that no two ranks write one cache line.
 constexpr std::int64_t kSliceElements = 64;
-// A rank that writes this much or more writes past the cache: what it reads and writes, twice this, would not stay in it.
-// On a Xeon with 2 MiB of L2 a core, float32 sums of two ranks lose a fifth by it at 1 MiB and win a third at 1.5 MiB.
+// A rank that writes this much or more writes past the cache: what it reads and writes, twice this,
+// would not stay in it. On a Xeon with 2 MiB of L2 a core, float32 sums of two ranks lose a fifth
+// by it at 1 MiB and win a third at 1.5 MiB.
 constexpr std::int64_t kStreamingBytes = 3 << 19;
 
-using Inputs = absl::InlinedVector<const void*, 16>;
-using Outputs = absl::InlinedVector<void*, 16>;
+// Without memory of the heap up to 64 ranks.
+using Inputs = absl::InlinedVector<const void*, 64>;
+using Outputs = absl::InlinedVector<void*, 64>;
 
 const void* At(const void* base, std::int64_t element, DType dtype) {
   return static_cast<const char*>(base) + element * static_cast<std::int64_t>(SizeOf(dtype));

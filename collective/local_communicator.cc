@@ -82,7 +82,7 @@ absl::Status LocalCommunicator::Refuse(const CollectiveCall& call, absl::Status 
   group_->Explain(
       rank(), epoch_,
       absl::AbortedError(absl::StrCat("rank ", rank(), " refused its call: ", error.message())));
-  group_->word().Poison(rank());
+  group_->word().Poison(rank(), epoch_);
   return error;
 }
 

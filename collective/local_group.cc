@@ -129,7 +129,7 @@ void LocalGroup::AbortFromOutside(const absl::Status& cause) {
   const auto health = word_.health();
   if (health.culprit >= 0) return;
   causes_.back() = {health.epoch, absl::StatusCode::kAborted, std::string(cause.message())};
-  word_.Poison(world_size());
+  word_.Poison(world_size(), health.epoch);
 }
 
 absl::Status LocalGroup::Reset() {
@@ -185,8 +185,9 @@ void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
   }
   const int rank = static_cast<int>(found - task_ranks_.begin());
   if (!failure.ok()) {
-    Explain(rank, word_.health().epoch, failure);
-    word_.Poison(rank);
+    const std::uint32_t epoch = word_.health().epoch;
+    Explain(rank, epoch, failure);
+    word_.Poison(rank, epoch);
   }
   slot(rank).departed.store(true, std::memory_order_release);
   word_.Depart(rank, [&](auto) { Explain(rank, word_.health().epoch, DescribeDeparted()); });

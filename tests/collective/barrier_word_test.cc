@@ -98,15 +98,16 @@ TEST_CASE("the rank that comes last says whether the ranks agree, before the rou
 
 TEST_CASE("the first poison stays") {
   Word word(2, SpinPolicy{});
-  word.Poison(1);
-  word.Poison(0);
+  word.Poison(1, /*epoch=*/0);
+  word.Poison(0, /*epoch=*/0);
   CHECK(word.health().culprit == 1);
 }
 
 TEST_CASE("a reset begins an epoch in which calls of the last one are stale and change nothing") {
   Word word(2, SpinPolicy::For(2));
-  word.Poison(1);
+  word.Poison(1, /*epoch=*/0);
   word.Reset();
+  word.Poison(0, /*epoch=*/0);
   CHECK(word.health().culprit == -1);
   CHECK(word.health().epoch == 1);
   CHECK(word.Meet(0, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kStale);

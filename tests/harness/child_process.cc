@@ -4,12 +4,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <thread>
 
 #include "absl/strings/match.h"
 
@@ -37,12 +40,14 @@ namespace {
 }
 
 // What the child wrote until it closed the pipe, or until the time was over.
-bool ReadUntil(int report, absl::Time deadline, std::string& text) {
+bool ReadUntil(int report, std::chrono::steady_clock::time_point deadline, std::string& text) {
   for (;;) {
-    const absl::Duration left = deadline - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0) return false;
     pollfd entry{.fd = report, .events = POLLIN, .revents = 0};
-    const int ready = poll(&entry, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1);
+    const int ready =
+        poll(&entry, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 60000)));
     if (ready < 0 && errno != EINTR) return false;
     if (ready <= 0) continue;
     char buffer[4096];
@@ -52,12 +57,12 @@ bool ReadUntil(int report, absl::Time deadline, std::string& text) {
   }
 }
 
-bool AwaitExit(pid_t child, absl::Time deadline, int& how) {
+bool AwaitExit(pid_t child, std::chrono::steady_clock::time_point deadline, int& how) {
   for (;;) {
     const pid_t ended = waitpid(child, &how, WNOHANG);
     if (ended == child || (ended < 0 && errno != EINTR)) return true;
-    if (absl::Now() > deadline) return false;
-    absl::SleepFor(absl::Milliseconds(1));
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
@@ -103,7 +108,7 @@ absl::Status RunInChild(absl::Duration limit, absl::FunctionRef<absl::Status()> 
     BeChild(ends[1], body);
   }
   close(ends[1]);
-  const absl::Time deadline = absl::Now() + limit;
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(limit);
   std::string report;
   int how = 0;
   const bool in_time = ReadUntil(ends[0], deadline, report) && AwaitExit(child, deadline, how);

@@ -5,7 +5,7 @@ install(TARGETS lockstep_runtime lockstep_collective lockstep_layers lockstep_te
         EXPORT lockstep-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(folder runtime collective layers tests/harness)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}/" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/lockstep/${folder}"
-          FILES_MATCHING PATTERN "*.h")
+          FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
 endforeach()
 install(EXPORT lockstep-targets NAMESPACE lockstep:: DESTINATION ${LOCKSTEP_CMAKE_DIR})
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/lockstep-config.cmake.in"
