@@ -127,16 +127,17 @@ void RunTask(ExecutorState& state, int rank) {
   TaskEnd end(state, rank);
   try {
     end.Returned((*state.task)(state.ranks[static_cast<std::size_t>(rank)].worker), nullptr);
-  } catch (const abi::__forced_unwind&) {
-    throw;
   } catch (const std::exception& thrown) {
     end.Returned(absl::InternalError(absl::StrCat("rank ", rank, " threw ",
                                                   TypeName(typeid(thrown)), ": ", thrown.what())),
                  std::current_exception());
   } catch (...) {
+    const std::exception_ptr thrown = std::current_exception();
+    // The forced unwinding of a thread that ends itself is no exception, and has to go on.
+    if (thrown == nullptr) throw;
     end.Returned(absl::InternalError(
                      absl::StrCat("rank ", rank, " threw something that is no std::exception")),
-                 std::current_exception());
+                 thrown);
   }
 }
 
