@@ -271,7 +271,7 @@ absl::Status Executor::Run(absl::FunctionRef<absl::Status(Worker&)> task) {
   state->handover.Start(state->world_size());
   state->handover.AwaitDone();
   if (state->abandoned.load(std::memory_order_relaxed)) Stop(*state);
-  absl::Status failure = state->failure;
+  absl::Status failure = std::move(state->failure);
   state->running.store(false, std::memory_order_release);
   return failure;
 }
