@@ -63,7 +63,7 @@ struct ExecutorState {
 
   std::atomic<bool> running{false};
   std::atomic<bool> stopping{false};
-  std::atomic<bool> abandoned{false};  // destroyed from inside a task
+  std::atomic<int> abandoned_by{-1};  // the rank that destroyed the executor from inside its task
   const absl::FunctionRef<absl::Status(Worker&)>* task = nullptr;
 
   std::mutex failure_mutex;
@@ -224,12 +224,7 @@ Executor::Executor(std::shared_ptr<ExecutorState> state) : state_(std::move(stat
 
 Executor::~Executor() {
   if (const int rank = state_->ThisRank(); rank >= 0) {
-    state_->abandoned.store(true, std::memory_order_relaxed);
-    state_->Failed(rank,
-                   absl::FailedPreconditionError(
-                       absl::StrCat("executor: destroyed from inside the task of its own rank ",
-                                    rank, "; destroy it after Run has returned")),
-                   nullptr);
+    state_->abandoned_by.store(rank, std::memory_order_relaxed);
     for (ExecutorState::Rank& entry : state_->ranks) entry.thread.detach();
     return;
   }
@@ -270,7 +265,12 @@ absl::Status Executor::Run(absl::FunctionRef<absl::Status(Worker&)> task) {
   state->task = &task;
   state->handover.Start(state->world_size());
   state->handover.AwaitDone();
-  if (state->abandoned.load(std::memory_order_relaxed)) Stop(*state);
+  if (const int rank = state->abandoned_by.load(std::memory_order_relaxed); rank >= 0) {
+    Stop(*state);
+    return absl::FailedPreconditionError(
+        absl::StrCat("executor: destroyed from inside the task of its own rank ", rank,
+                     "; destroy it after Run has returned"));
+  }
   absl::Status failure = std::move(state->failure);
   state->running.store(false, std::memory_order_release);
   return failure;
