@@ -48,8 +48,9 @@ class LocalGroup final : public TaskObserver {
     bool check_nan;
   };
 
-  /// What a rank brings to a round.
-  struct Record {
+  /// What a rank brings to a round. The call is one cache line by itself: the only one that others
+  /// read in most rounds.
+  struct alignas(128) Record {
     CollectiveCall call;
     std::int64_t first_nan = -1;
     /// Split: which group, and where in it.
@@ -58,6 +59,8 @@ class LocalGroup final : public TaskObserver {
     /// Split: the new group, left here by its first rank.
     std::shared_ptr<LocalGroup> child = nullptr;
   };
+
+  static_assert(sizeof(CollectiveCall) == 64);
 
   struct alignas(128) Slot {
     Record records[2];

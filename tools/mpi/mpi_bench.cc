@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -23,7 +24,23 @@ namespace lockstep::tools {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Buffers = std::vector<std::vector<float>>;
+// Both sides get the same memory: aligned to cache lines, in large pages where that pays.
+struct Buffer {
+  std::shared_ptr<void> memory;
+  std::size_t count;
+  float* data() const { return static_cast<float*>(memory.get()); }
+  std::size_t size() const { return count; }
+};
+using Buffers = std::vector<Buffer>;
+
+Buffers MakeBuffers(int ranks, std::size_t count) {
+  static const std::shared_ptr<MemoryPool> pool = *MemoryPool::Create(Device::Cpu());
+  Buffers buffers;
+  for (int rank = 0; rank < ranks; ++rank) {
+    buffers.push_back({*pool->Allocate(static_cast<std::int64_t>(count * sizeof(float))), count});
+  }
+  return buffers;
+}
 
 constexpr int kRounds = 7;
 
@@ -41,7 +58,7 @@ void SleepUntilAllAreHere() {
   }
 }
 
-double MeasureMpi(int count, int repeats, std::vector<float>& in, std::vector<float>& out) {
+double MeasureMpi(int count, int repeats, const Buffer& in, const Buffer& out) {
   for (int i = 0; i < 5; ++i)
     MPI_Allreduce(in.data(), out.data(), count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
   MPI_Barrier(MPI_COMM_WORLD);
@@ -82,7 +99,7 @@ double MeasureLockstep(Executor& executor, CollectiveBarrier& barrier, int repea
 }
 
 double MeasureBound(Executor& executor, CollectiveBarrier& barrier, int repeats, Buffers& in,
-                    Buffers& out) {
+                    Buffers& out, bool streaming) {
   return MeasureRanks(executor, barrier, repeats, [&](int rank) {
     const auto ranks = static_cast<std::int64_t>(in.size());
     const auto count = static_cast<std::int64_t>(in[0].size());
@@ -90,28 +107,27 @@ double MeasureBound(Executor& executor, CollectiveBarrier& barrier, int repeats,
     const std::int64_t end = count * (rank + 1) / ranks;
     std::vector<const void*> inputs;
     std::vector<void*> outputs;
-    for (auto& buffer : in) inputs.push_back(buffer.data() + begin);
-    for (auto& buffer : out) outputs.push_back(buffer.data() + begin);
-    internal::ReduceTree(DType::kFloat32, ReduceOp::kSum, inputs, outputs, end - begin,
-                         /*streaming=*/false);
+    for (const Buffer& buffer : in) inputs.push_back(buffer.data() + begin);
+    for (const Buffer& buffer : out) outputs.push_back(buffer.data() + begin);
+    internal::ReduceTree(DType::kFloat32, ReduceOp::kSum, inputs, outputs, end - begin, streaming);
     return absl::OkStatus();
   });
 }
 
-bool AllRight(const std::vector<float>& out, int ranks) {
+bool AllRight(const Buffer& out, int ranks) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     float expected = 0;
     for (int rank = 0; rank < ranks; ++rank)
       expected += static_cast<float>(i % 13 + static_cast<std::size_t>(rank));
-    if (out[i] != expected) return false;
+    if (out.data()[i] != expected) return false;
   }
   return true;
 }
 
 Buffers MakeInputs(int ranks, std::size_t count) {
-  Buffers in(static_cast<std::size_t>(ranks), std::vector<float>(count));
+  Buffers in = MakeBuffers(ranks, count);
   for (std::size_t rank = 0; rank < in.size(); ++rank) {
-    for (std::size_t i = 0; i < count; ++i) in[rank][i] = static_cast<float>(i % 13 + rank);
+    for (std::size_t i = 0; i < count; ++i) in[rank].data()[i] = static_cast<float>(i % 13 + rank);
   }
   return in;
 }
@@ -122,7 +138,7 @@ bool MeasureSize(std::size_t bytes, int process, int ranks, Executor* executor,
   const std::size_t count = bytes / sizeof(float);
   const int repeats = static_cast<int>(std::clamp(2e8 / static_cast<double>(bytes), 20.0, 20000.0));
   Buffers in = MakeInputs(ranks, count);
-  Buffers out(in.size(), std::vector<float>(count));
+  Buffers out = MakeBuffers(ranks, count);
   std::vector<double> mpi;
   std::vector<double> ours;
   std::vector<double> bound;
@@ -133,10 +149,12 @@ bool MeasureSize(std::size_t bytes, int process, int ranks, Executor* executor,
     mpi.push_back(MeasureMpi(static_cast<int>(count), repeats, in[mine], out[mine]));
     right = right && AllRight(out[mine], ranks);
     if (process == 0) {
-      for (auto& buffer : out) std::fill(buffer.begin(), buffer.end(), -1.0f);
+      for (const Buffer& buffer : out) std::fill_n(buffer.data(), count, -1.0f);
       ours.push_back(MeasureLockstep(*executor, *barrier, repeats, in, out));
-      for (const auto& buffer : out) right = right && AllRight(buffer, ranks);
-      bound.push_back(MeasureBound(*executor, *barrier, repeats, in, out));
+      for (const Buffer& buffer : out) right = right && AllRight(buffer, ranks);
+      bound.push_back(
+          std::min(MeasureBound(*executor, *barrier, repeats, in, out, /*streaming=*/false),
+                   MeasureBound(*executor, *barrier, repeats, in, out, /*streaming=*/true)));
     }
     SleepUntilAllAreHere();
   }
