@@ -38,6 +38,8 @@ class BarrierWord {
     Verdict verdict;
     /// Poisoned: the index given to the Poison that came first, or the rank whose wait ran out.
     int culprit = -1;
+    /// This rank was counted: it did not find the word poisoned already.
+    bool arrived = false;
     /// Completed: this rank came last.
     bool last = false;
     /// How long this rank waited, once it had looked closely without success.
@@ -98,7 +100,7 @@ class BarrierWord {
       if (!Exchange(seen, next)) continue;
       if (!last) return Wait(rank, next, timeout, explain);
       if (seen.parked) Platform::UnparkAll(word_);
-      return {.verdict = Verdict::kCompleted, .last = true};
+      return {.verdict = Verdict::kCompleted, .arrived = true, .last = true};
     }
   }
 
@@ -223,7 +225,8 @@ class BarrierWord {
     } else if (seen.generation != mine.generation) {
       outcome.verdict = Verdict::kCompleted;
     } else if (seen.poison != 0) {
-      outcome = Poisoned(seen);
+      outcome.verdict = Verdict::kPoisoned;
+      outcome.culprit = static_cast<int>(seen.poison) - 1;
     } else {
       return false;
     }
@@ -232,7 +235,7 @@ class BarrierWord {
 
   template <typename Explain>
   Outcome Wait(int rank, const State& mine, std::chrono::nanoseconds timeout, Explain& explain) {
-    Outcome outcome;
+    Outcome outcome{.verdict = Verdict::kCompleted, .arrived = true};
     for (int poll = 0; poll < spin_.close_polls; ++poll) {
       if (Over(Load(), mine, outcome)) return outcome;
     }
@@ -251,7 +254,8 @@ class BarrierWord {
       }
       explain(Reason::kTimeout);
       if (TryPoison(seen, rank)) {
-        outcome = {.verdict = Verdict::kPoisoned, .culprit = rank};
+        outcome.verdict = Verdict::kPoisoned;
+        outcome.culprit = rank;
         break;
       }
     }

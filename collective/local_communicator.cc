@@ -63,15 +63,21 @@ LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank
   }
 }
 
-CommunicatorStats LocalCommunicator::stats() const { return stats_; }
+CommunicatorStats LocalCommunicator::stats() const {
+  return {.num_collectives = num_collectives_,
+          .num_last_arrivals = num_last_arrivals_,
+          .total_wait = absl::FromChrono(total_wait_),
+          .max_wait = absl::FromChrono(max_wait_),
+          .total_time = absl::FromChrono(total_time_)};
+}
 
 absl::Status LocalCommunicator::Execute(const CollectiveCall& call) {
   const Clock::time_point start = Clock::now();
   LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
   const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
   const absl::Status status = RunRound(call);
-  stats_.num_collectives += 1;
-  stats_.total_time += absl::FromChrono(Clock::now() - start);
+  num_collectives_ += 1;
+  total_time_ += Clock::now() - start;
   return status;
 }
 
@@ -94,26 +100,25 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
         absl::StrCat(Name(kind), ": rank ", rank(),
                      " is in another call already, on another thread; a rank is one thread"));
   }
-  const auto health = group_->word().health();
-  if (mine.epoch != health.epoch && !std::exchange(mine.knows_failure, true)) {
-    return absl::CancelledError(absl::StrCat(
-        Name(kind), ": rank ", rank(),
-        " missed a failure of the group, which has been reset since; this call belonged "
-        "to the round that failed, and the next one joins the others"));
-  }
-  if (mine.epoch != health.epoch) mine.knows_failure = false;
-  mine.epoch = health.epoch;
-  if (health.culprit >= 0) {
-    mine.knows_failure = true;
-    const absl::Status cause = group_->Diagnosis(health.culprit, health.epoch);
-    return absl::AbortedError(
-        absl::StrCat(Name(kind), ": the group is poisoned until Reset(); first cause: ",
-                     absl::StatusCodeToString(cause.code()), ": ", cause.message()));
+  // Who knows of no failure need not look at the word, which costs a miss: it finds out when it
+  // arrives.
+  if (mine.knows_failure) {
+    const auto health = group_->word().health();
+    if (health.culprit >= 0) return Poisoned(kind, health.culprit, health.epoch);
+    mine.knows_failure = false;
+    mine.epoch = health.epoch;
   }
   if (epoch_ != mine.epoch) round_ = 0;
   epoch_ = mine.epoch;
   round_ += 1;
   return absl::OkStatus();
+}
+
+absl::Status LocalCommunicator::Poisoned(CollectiveKind kind, int culprit, std::uint32_t epoch) {
+  const absl::Status cause = group_->Diagnosis(culprit, epoch);
+  return absl::AbortedError(
+      absl::StrCat(Name(kind), ": the group is poisoned until Reset(); first cause: ",
+                   absl::StatusCodeToString(cause.code()), ": ", cause.message()));
 }
 
 absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
@@ -173,25 +178,27 @@ absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
                             ? group_->DescribeDeparted()
                             : group_->DescribeMissing({epoch_, round_, stage}));
       });
-  if (outcome.waited.count() > 0) {
-    stats_.total_wait += absl::FromChrono(outcome.waited);
-    stats_.max_wait = std::max(stats_.max_wait, absl::FromChrono(outcome.waited));
-  }
-  if (stage == Progress::Stage::kPublished && outcome.last) stats_.num_last_arrivals += 1;
+  total_wait_ += outcome.waited;
+  max_wait_ = std::max(max_wait_, outcome.waited);
+  if (stage == Progress::Stage::kPublished && outcome.last) num_last_arrivals_ += 1;
   return outcome.verdict == Word::Verdict::kCompleted ? absl::OkStatus() : Failed(outcome, stage);
 }
 
 absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::Stage stage) {
   group_->slot(rank()).knows_failure = true;
-  const std::string call = MyRecord().call.Describe(round_);
+  const CollectiveCall& mine = MyRecord().call;
   if (outcome.verdict == Word::Verdict::kStale) {
-    return absl::CancelledError(
-        absl::StrCat(call, ": the group failed and was reset before this rank arrived"));
+    return absl::CancelledError(absl::StrCat(
+        Name(mine.kind), ": rank ", rank(),
+        " missed a failure of the group, which has been reset since; this call belonged "
+        "to the round that failed, and the next one joins the others"));
   }
+  if (!outcome.arrived && outcome.culprit != rank())
+    return Poisoned(mine.kind, outcome.culprit, epoch_);
   const absl::Status cause = group_->Diagnosis(outcome.culprit, epoch_);
   std::string text(cause.message());
   // An abort does not know what it interrupts; the other causes name the round themselves.
-  if (absl::IsAborted(cause)) text = absl::StrCat(call, ": ", text);
+  if (absl::IsAborted(cause)) text = absl::StrCat(mine.Describe(round_), ": ", text);
   if (stage == Progress::Stage::kMoved && !group_->AwaitAllMoved({epoch_, round_, stage})) {
     absl::StrAppend(
         &text, "; a rank is still moving data, and may touch this rank's memory until it returns");

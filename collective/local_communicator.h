@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_
 #define LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -10,7 +11,8 @@
 
 namespace lockstep::internal {
 
-class LocalCommunicator final : public Communicator {
+// On cache lines of its own: every round writes to it.
+class alignas(128) LocalCommunicator final : public Communicator {
  public:
   LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank);
 
@@ -24,10 +26,8 @@ class LocalCommunicator final : public Communicator {
  private:
   using Word = BarrierWord<NativePlatform>;
 
-  // Begins a round, unless this rank is in another call, or the group has failed.
+  // Begins a round, unless this rank is in another call, or knows that the group has failed.
   absl::Status Enter(CollectiveKind kind);
-  // Ends it. Afterwards the group may be gone.
-  void Leave();
   absl::Status RunRound(const CollectiveCall& call);
   // Puts `record` where the others see it and meets them: OK when all agree.
   absl::Status Publish(LocalGroup::Record record);
@@ -37,6 +37,8 @@ class LocalCommunicator final : public Communicator {
   absl::Status MoveData();
   template <typename Agree>
   absl::Status Meet(Progress::Stage stage, Agree&& agree);
+  // What a call on a poisoned group returns.
+  absl::Status Poisoned(CollectiveKind kind, int culprit, std::uint32_t epoch);
   absl::Status Failed(const Word::Outcome& outcome, Progress::Stage stage);
   absl::Status ExchangeChildren(int color, int key, std::shared_ptr<LocalGroup>& child,
                                 int& child_rank);
@@ -49,7 +51,11 @@ class LocalCommunicator final : public Communicator {
   std::uint64_t round_ = 0;
   // Where every rank's call stands, in even and in odd rounds.
   std::vector<const CollectiveCall*> calls_[2];
-  CommunicatorStats stats_;
+  std::uint64_t num_collectives_ = 0;
+  std::uint64_t num_last_arrivals_ = 0;
+  std::chrono::nanoseconds total_wait_{0};
+  std::chrono::nanoseconds max_wait_{0};
+  std::chrono::nanoseconds total_time_{0};
 };
 
 /// An end of no rank: refuses every call.
