@@ -238,6 +238,7 @@ class BarrierWord {
     Outcome outcome{.verdict = Verdict::kCompleted, .arrived = true};
     for (int poll = 0; poll < spin_.close_polls; ++poll) {
       if (Over(Load(), mine, outcome)) return outcome;
+      Platform::Pause();
     }
     const Clock::time_point start = Platform::Now();
     const Clock::time_point deadline = start + timeout;

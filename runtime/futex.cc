@@ -49,7 +49,7 @@ void NativePlatform::UnparkAll(const std::atomic<std::uint64_t>& word) {
 SpinPolicy SpinPolicy::For(int num_threads) {
   if (num_threads > NumUsableCores())
     return {.budget = std::chrono::microseconds(50), .yields = true};
-  return {.close_polls = 400, .budget = std::chrono::microseconds(50)};
+  return {.close_polls = 16, .budget = std::chrono::microseconds(50)};
 }
 
 int NumUsableCores() {

@@ -40,7 +40,7 @@ struct NativePlatform {
 
 /// How a thread waits before it sleeps.
 struct SpinPolicy {
-  /// Polls without looking at the clock: about a microsecond.
+  /// Polls that do not look at the clock, with a pause in between: about a microsecond.
   int close_polls = 0;
   /// Then polls for this long, with a pause in between, or giving the core away each time.
   std::chrono::nanoseconds budget{0};

@@ -72,6 +72,7 @@ class Handover {
   static std::uint32_t Await(Word& word, const SpinPolicy& spin, Ready ready) {
     std::uint64_t seen = word.load(std::memory_order_acquire);
     for (int poll = 0; poll < spin.close_polls && !ready(Count(seen)); ++poll) {
+      Platform::Pause();
       seen = word.load(std::memory_order_acquire);
     }
     if (!ready(Count(seen)) && spin.budget.count() > 0) {
