@@ -14,6 +14,7 @@ using Calls = absl::Span<const CollectiveCall* const>;
 // The first field in which a rank differs from rank 0, or null.
 const char* DifferingField(const CollectiveCall& a, const CollectiveCall& b) {
   if (a.kind != b.kind) return "operation";
+  if (a.capturing != b.capturing) return "capture of a graph";
   if (a.dtype != b.dtype) return "element type";
   if (a.op != b.op) return "reduction";
   if (a.root != b.root) return "root";

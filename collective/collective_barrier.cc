@@ -17,21 +17,26 @@ absl::StatusOr<internal::LocalGroup::Options> Convert(const CollectiveBarrier::O
   }
   // Ten years, so that a deadline always fits.
   const absl::Duration timeout = std::min(options.timeout, absl::Hours(24 * 3650));
-  return internal::LocalGroup::Options{absl::ToChronoNanoseconds(timeout), options.check_nan};
+  return internal::LocalGroup::Options{absl::ToChronoNanoseconds(timeout), options.check_nan,
+                                       options.transport, options.tuning};
 }
 
 absl::StatusOr<std::shared_ptr<internal::LocalGroup>> MakeGroup(
-    std::vector<Device> devices, std::shared_ptr<internal::TaskObservers> observers,
+    std::vector<Stream> streams, std::shared_ptr<internal::TaskObservers> observers,
     const CollectiveBarrier::Options& options) {
   constexpr int kMaxRanks = internal::BarrierWord<internal::NativePlatform>::kMaxRanks;
-  if (devices.empty() || devices.size() > kMaxRanks) {
-    return absl::InvalidArgumentError(absl::StrCat("collective barrier: ", devices.size(),
+  if (streams.empty() || streams.size() > kMaxRanks) {
+    return absl::InvalidArgumentError(absl::StrCat("collective barrier: ", streams.size(),
                                                    " ranks; there can be from 1 to ", kMaxRanks));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const internal::LocalGroup::Options converted, Convert(options));
-  std::vector<int> ranks(devices.size());
+  if (options.check_nan && !streams.front().device().is_cpu()) {
+    return absl::UnavailableError(
+        "collective barrier: check_nan asked for, but the ranks are on GPUs; it is for the CPU");
+  }
+  std::vector<int> ranks(streams.size());
   std::iota(ranks.begin(), ranks.end(), 0);
-  return internal::LocalGroup::Create(std::move(devices), std::move(ranks), std::move(observers),
+  return internal::LocalGroup::Create(std::move(streams), std::move(ranks), std::move(observers),
                                       converted);
 }
 
@@ -40,14 +45,14 @@ absl::StatusOr<std::shared_ptr<internal::LocalGroup>> MakeGroup(
 absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(Executor& executor,
                                                                              Options options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto group,
-                            MakeGroup(executor.rank_devices(), executor.observers(), options));
+                            MakeGroup(executor.rank_streams(), executor.observers(), options));
   return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
 }
 
 absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(
-    absl::Span<const Device> devices, Options options) {
+    absl::Span<const Stream> streams, Options options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto group,
-                            MakeGroup({devices.begin(), devices.end()}, nullptr, options));
+                            MakeGroup({streams.begin(), streams.end()}, nullptr, options));
   return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
 }
 
@@ -75,9 +80,7 @@ Communicator& CollectiveBarrier::communicator(int rank) {
 void CollectiveBarrier::Abort(const absl::Status& cause) { group_->AbortFromOutside(cause); }
 absl::Status CollectiveBarrier::Reset() { return group_->Reset(); }
 absl::Status CollectiveBarrier::status() const { return group_->FirstCause(); }
-absl::string_view CollectiveBarrier::transport() const {
-  return group_->transport().transport->name();
-}
-absl::string_view CollectiveBarrier::transport_reason() const { return group_->transport().reason; }
+absl::string_view CollectiveBarrier::transport() const { return group_->transport().name(); }
+absl::string_view CollectiveBarrier::transport_reason() const { return group_->transport_reason(); }
 
 }  // namespace lockstep

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "lockstep/collective/communicator.h"
+#include "lockstep/collective/transport_kind.h"
 #include "lockstep/runtime/executor.h"
 
 namespace lockstep {
@@ -22,8 +23,11 @@ struct CollectiveBarrierOptions {
   absl::Duration timeout = absl::Seconds(60);
   /// Looks for NaN in the inputs of floating-point reductions first. A round with one fails on
   /// every rank, naming rank and index, before any byte moves; the group is not poisoned. One
-  /// more pass over the input.
+  /// more pass over the input. For ranks on the CPU.
   bool check_nan = false;
+  /// How data moves. All transports give the same bits.
+  TransportKind transport = TransportKind::kAuto;
+  AllReduceTuning tuning = {};
 };
 
 /// A group of ranks in this process. Every collective of theirs meets at one 64-bit word, without a
@@ -36,8 +40,8 @@ struct CollectiveBarrierOptions {
 ///   if (!status.ok()) LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());   // poisoned until then
 ///
 /// A group made from an executor aborts when a rank's task fails or ends while others wait for it.
-/// A host with threads of its own creates it from devices, and calls Abort() when one of its ranks
-/// gives up.
+/// A host with threads of its own creates it from its streams, and calls Abort() when one of its
+/// ranks gives up.
 class CollectiveBarrier {
  public:
   using Options = CollectiveBarrierOptions;
@@ -46,8 +50,9 @@ class CollectiveBarrier {
   /// timeout not positive.
   static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(Executor& executor,
                                                                    Options options = {});
-  /// One rank per device, for threads of the host's own. kInvalidArgument: none, or more than 1000.
-  static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(absl::Span<const Device> devices,
+  /// One rank per stream (that of its Worker), for threads of the host's own. kInvalidArgument:
+  /// none, or more than 1000.
+  static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(absl::Span<const Stream> streams,
                                                                    Options options = {});
 
   /// Aborts, waits until every rank has left, and frees. Not from inside a collective.

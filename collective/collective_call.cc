@@ -65,10 +65,13 @@ absl::StatusOr<ReduceOp> ParseReduceOp(absl::string_view name) {
       absl::StrCat("reduction \"", name, "\": there are sum, avg, prod, min and max"));
 }
 
-std::string CollectiveCall::Describe() const { return absl::StrCat(Name(kind), Arguments(*this)); }
+std::string CollectiveCall::Describe() const {
+  return absl::StrCat(Name(kind), Arguments(*this), capturing ? ", being captured" : "");
+}
 
 std::string CollectiveCall::Describe(std::uint64_t round) const {
-  return absl::StrCat(Name(kind), " #", round, Arguments(*this));
+  return absl::StrCat(Name(kind), " #", round, Arguments(*this),
+                      capturing ? ", being captured" : "");
 }
 
 }  // namespace lockstep

@@ -46,6 +46,8 @@ struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::kBarrier;
   DType dtype = DType::kFloat32;
   ReduceOp op = ReduceOp::kSum;
+  /// What is queued is recorded for a CUDA graph rather than run.
+  bool capturing = false;
   std::int32_t root = 0;
   std::int64_t outer = 1;
   std::int64_t in_width = 0;

@@ -89,6 +89,11 @@ class Communicator {
   /// from, but not with its parent.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) = 0;
 
+  /// Waits until all work that this rank has queued so far is done, collectives and the rank's own.
+  /// OK, or why the group failed meanwhile: on a GPU a call returns before its work is done, and a
+  /// rank that never comes to a replayed graph's collective is found out on the device.
+  virtual absl::Status Synchronize() = 0;
+
  protected:
   Communicator(int rank, int world_size, Device device)
       : rank_(rank), world_size_(world_size), device_(device) {}

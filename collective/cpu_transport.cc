@@ -157,7 +157,7 @@ class CpuTransport : public Transport {
  public:
   absl::string_view name() const override { return "cpu"; }
 
-  absl::Status Move(const Round& round) const override {
+  absl::Status Move(const Round& round) override {
     switch (round.mine().kind) {
       case CollectiveKind::kAllReduce:
         AllReduce(round);

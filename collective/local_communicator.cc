@@ -34,6 +34,7 @@ class NoRank final : public Communicator {
   explicit NoRank(int world_size) : Communicator(-1, world_size, Device::Cpu()) {}
   CommunicatorStats stats() const override { return {}; }
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return Error(); }
+  absl::Status Synchronize() override { return Error(); }
 
  protected:
   absl::Status Execute(const CollectiveCall&) override { return Error(); }
@@ -54,7 +55,8 @@ std::unique_ptr<Communicator> MakeNoRank(int world_size) {
 }
 
 LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank)
-    : Communicator(rank, group->world_size(), group->devices()[static_cast<std::size_t>(rank)]),
+    : Communicator(rank, group->world_size(),
+                   group->streams()[static_cast<std::size_t>(rank)].device()),
       group_(std::move(group)) {
   for (std::uint64_t parity = 0; parity < 2; ++parity) {
     for (int other = 0; other < world_size(); ++other) {
@@ -85,10 +87,9 @@ absl::Status LocalCommunicator::Refuse(const CollectiveCall& call, absl::Status 
   LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
   const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
   group_->slot(rank()).knows_failure = true;
-  group_->Explain(
+  group_->Fail(
       rank(), epoch_,
       absl::AbortedError(absl::StrCat("rank ", rank(), " refused its call: ", error.message())));
-  group_->word().Poison(rank(), epoch_);
   return error;
 }
 
@@ -108,6 +109,11 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
     mine.knows_failure = false;
     mine.epoch = health.epoch;
   }
+  if (absl::Status health = group_->transport().Health(); !health.ok()) {
+    mine.knows_failure = true;
+    group_->Fail(rank(), mine.epoch, health);
+    return health;
+  }
   if (epoch_ != mine.epoch) round_ = 0;
   epoch_ = mine.epoch;
   round_ += 1;
@@ -125,12 +131,25 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   LocalGroup::Record record{.call = call};
   const bool check_nan = group_->options().check_nan && HasFloatingInput(call);
   if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
+  Transport& transport = group_->transport();
+  record.call.capturing = transport.IsCapturing(rank());
+  LOCKSTEP_RETURN_IF_ERROR(OrFail(transport.Prepare(rank())));
   LOCKSTEP_RETURN_IF_ERROR(Publish(std::move(record)));
   if (check_nan) LOCKSTEP_RETURN_IF_ERROR(CheckNoNan());
   // Nobody waits for a barrier's data, and a rank's record is safe until the round after the next.
   if (call.kind == CollectiveKind::kBarrier) return absl::OkStatus();
   LOCKSTEP_RETURN_IF_ERROR(MoveData());
-  return Meet(Progress::Stage::kMoved, [] { return true; });
+  if (!transport.meets_again()) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));
+  return OrFail(transport.Finish(rank()));
+}
+
+absl::Status LocalCommunicator::OrFail(absl::Status status) {
+  if (status.ok()) return status;
+  group_->slot(rank()).knows_failure = true;
+  group_->Fail(rank(), epoch_,
+               absl::AbortedError(absl::StrCat("rank ", rank(), " failed: ", status.ToString())));
+  return status;
 }
 
 absl::Status LocalCommunicator::Publish(LocalGroup::Record record) {
@@ -164,9 +183,9 @@ absl::Status LocalCommunicator::CheckNoNan() {
 
 absl::Status LocalCommunicator::MoveData() {
   const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
-  return group_->transport().transport->Move({.rank = rank(), .calls = calls(), .failed = [this] {
-                                                return group_->word().health().culprit >= 0;
-                                              }});
+  return OrFail(group_->transport().Move({.rank = rank(), .calls = calls(), .failed = [this] {
+                                            return group_->word().health().culprit >= 0;
+                                          }}));
 }
 
 template <typename Agree>
@@ -186,6 +205,8 @@ absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
 
 absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::Stage stage) {
   group_->slot(rank()).knows_failure = true;
+  // Whoever poisons the word may have had no time to.
+  group_->transport().Abort();
   const CollectiveCall& mine = MyRecord().call;
   if (outcome.verdict == Word::Verdict::kStale) {
     return absl::CancelledError(absl::StrCat(
@@ -204,6 +225,15 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
         &text, "; a rank is still moving data, and may touch this rank's memory until it returns");
   }
   return absl::Status(cause.code(), text);
+}
+
+absl::Status LocalCommunicator::Synchronize() {
+  absl::Status done = group_->transport().Synchronize(rank());
+  if (done.ok()) done = group_->transport().Health();
+  const LocalGroup::Slot& mine = group_->slot(rank());
+  if (!done.ok()) group_->Fail(rank(), mine.epoch, done);
+  const absl::Status cause = group_->FirstCause();
+  return cause.ok() ? done : cause;
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color, int key) {
@@ -241,13 +271,13 @@ absl::Status LocalCommunicator::ExchangeChildren(int color, int key,
   {
     const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
     if (color >= 0 && members.front() == rank()) {
-      std::vector<Device> devices;
+      std::vector<Stream> streams;
       std::vector<int> task_ranks;
       for (const int member : members) {
-        devices.push_back(group_->devices()[static_cast<std::size_t>(member)]);
+        streams.push_back(group_->streams()[static_cast<std::size_t>(member)]);
         task_ranks.push_back(group_->task_ranks()[static_cast<std::size_t>(member)]);
       }
-      auto made = LocalGroup::Create(std::move(devices), std::move(task_ranks), group_->observers(),
+      auto made = LocalGroup::Create(std::move(streams), std::move(task_ranks), group_->observers(),
                                      group_->options());
       if (made.ok()) MyRecord().child = *std::move(made);
     }

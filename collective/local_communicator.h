@@ -18,6 +18,7 @@ class alignas(128) LocalCommunicator final : public Communicator {
 
   CommunicatorStats stats() const override;
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) override;
+  absl::Status Synchronize() override;
 
  protected:
   absl::Status Execute(const CollectiveCall& call) override;
@@ -35,6 +36,8 @@ class alignas(128) LocalCommunicator final : public Communicator {
   bool AllAgree();
   absl::Status CheckNoNan();
   absl::Status MoveData();
+  // Passes `status` on; an error fails the round for all.
+  absl::Status OrFail(absl::Status status);
   template <typename Agree>
   absl::Status Meet(Progress::Stage stage, Agree&& agree);
   // What a call on a poisoned group returns.

@@ -36,27 +36,35 @@ bool Await(std::chrono::nanoseconds timeout, Done done) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<LocalGroup>> LocalGroup::Create(
-    std::vector<Device> devices, std::vector<int> task_ranks,
+    std::vector<Stream> streams, std::vector<int> task_ranks,
     std::shared_ptr<TaskObservers> observers, Options options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(TransportChoice transport, ChooseTransport(devices));
-  std::shared_ptr<LocalGroup> group(new LocalGroup(std::move(devices), std::move(task_ranks),
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      TransportChoice transport,
+      ChooseTransport(streams, {options.transport, options.timeout, options.tuning}));
+  std::shared_ptr<LocalGroup> group(new LocalGroup(std::move(streams), std::move(task_ranks),
                                                    std::move(observers), std::move(transport),
                                                    options));
   if (group->observers_ != nullptr) group->observers_->Add(group);
   return group;
 }
 
-LocalGroup::LocalGroup(std::vector<Device> devices, std::vector<int> task_ranks,
+LocalGroup::LocalGroup(std::vector<Stream> streams, std::vector<int> task_ranks,
                        std::shared_ptr<TaskObservers> observers, TransportChoice transport,
                        Options options)
-    : devices_(std::move(devices)),
+    : streams_(std::move(streams)),
       task_ranks_(std::move(task_ranks)),
       observers_(std::move(observers)),
       transport_(std::move(transport)),
       options_(options),
       word_(world_size(), SpinPolicy::For(world_size())),
-      slots_(devices_.size()),
-      causes_(devices_.size() + 1) {}
+      slots_(streams_.size()),
+      causes_(streams_.size() + 1) {}
+
+void LocalGroup::Fail(int culprit, std::uint32_t epoch, const absl::Status& error) {
+  Explain(culprit, epoch, error);
+  word_.Poison(culprit, epoch);
+  transport().Abort();
+}
 
 void LocalGroup::Explain(int culprit, std::uint32_t epoch, const absl::Status& error) {
   const std::lock_guard lock(cause_mutex_);
@@ -130,6 +138,7 @@ void LocalGroup::AbortFromOutside(const absl::Status& cause) {
   if (health.culprit >= 0) return;
   causes_.back() = {health.epoch, absl::StatusCode::kAborted, std::string(cause.message())};
   word_.Poison(world_size(), health.epoch);
+  transport().Abort();
 }
 
 absl::Status LocalGroup::Reset() {
@@ -141,6 +150,7 @@ absl::Status LocalGroup::Reset() {
                      absl::ToDoubleSeconds(absl::FromChrono(options_.timeout)),
                      " s more; try again when it has returned"));
   }
+  LOCKSTEP_RETURN_IF_ERROR(transport().Reset());
   word_.Reset();
   return absl::OkStatus();
 }
@@ -185,12 +195,11 @@ void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
   }
   const int rank = static_cast<int>(found - task_ranks_.begin());
   if (!failure.ok()) {
-    const std::uint32_t epoch = word_.health().epoch;
-    Explain(rank, epoch, failure);
-    word_.Poison(rank, epoch);
+    Fail(rank, word_.health().epoch, failure);
   }
   slot(rank).departed.store(true, std::memory_order_release);
   word_.Depart(rank, [&](auto) { Explain(rank, word_.health().epoch, DescribeDeparted()); });
+  if (word_.health().culprit >= 0) transport().Abort();
 }
 
 }  // namespace lockstep::internal

@@ -46,6 +46,8 @@ class LocalGroup final : public TaskObserver {
   struct Options {
     std::chrono::nanoseconds timeout;
     bool check_nan;
+    TransportKind transport;
+    AllReduceTuning tuning;
   };
 
   /// What a rank brings to a round. The call is one cache line by itself: the only one that others
@@ -73,21 +75,25 @@ class LocalGroup final : public TaskObserver {
     alignas(128) std::atomic<std::uint64_t> progress{0};
   };
 
-  /// A group over `devices`, one rank each. `task_ranks` are the executor's numbers of these ranks,
+  /// A group of one rank per stream. `task_ranks` are the executor's numbers of these ranks,
   /// and `observers` the executor's; none for threads of the host's own.
   static absl::StatusOr<std::shared_ptr<LocalGroup>> Create(
-      std::vector<Device> devices, std::vector<int> task_ranks,
+      std::vector<Stream> streams, std::vector<int> task_ranks,
       std::shared_ptr<TaskObservers> observers, Options options);
 
-  int world_size() const { return static_cast<int>(devices_.size()); }
-  const std::vector<Device>& devices() const { return devices_; }
+  int world_size() const { return static_cast<int>(streams_.size()); }
+  const std::vector<Stream>& streams() const { return streams_; }
   const std::vector<int>& task_ranks() const { return task_ranks_; }
   const std::shared_ptr<TaskObservers>& observers() const { return observers_; }
   const Options& options() const { return options_; }
-  const TransportChoice& transport() const { return transport_; }
+  Transport& transport() const { return *transport_.transport; }
+  const std::string& transport_reason() const { return transport_.reason; }
   BarrierWord<NativePlatform>& word() { return word_; }
   Slot& slot(int rank) { return slots_[static_cast<std::size_t>(rank)]; }
   Record& record(int rank, std::uint64_t round) { return slot(rank).records[round & 1]; }
+
+  /// Explains `error` as the failure of `culprit` (see Explain) and poisons the word with it.
+  void Fail(int culprit, std::uint32_t epoch, const absl::Status& error);
 
   /// Keeps `error` as the diagnosis of `culprit` (a rank; world_size() for others) in that epoch,
   /// unless the group has failed already. To be called before the word is poisoned.
@@ -123,10 +129,10 @@ class LocalGroup final : public TaskObserver {
     std::string text;
   };
 
-  LocalGroup(std::vector<Device> devices, std::vector<int> task_ranks,
+  LocalGroup(std::vector<Stream> streams, std::vector<int> task_ranks,
              std::shared_ptr<TaskObservers> observers, TransportChoice transport, Options options);
 
-  const std::vector<Device> devices_;
+  const std::vector<Stream> streams_;
   const std::vector<int> task_ranks_;
   const std::shared_ptr<TaskObservers> observers_;
   const TransportChoice transport_;

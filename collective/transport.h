@@ -2,14 +2,16 @@
 #ifndef LOCKSTEP_COLLECTIVE_TRANSPORT_H_
 #define LOCKSTEP_COLLECTIVE_TRANSPORT_H_
 
+#include <chrono>
 #include <memory>
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "lockstep/collective/collective_call.h"
-#include "lockstep/runtime/device.h"
+#include "lockstep/collective/transport_kind.h"
 #include "lockstep/runtime/status.h"
+#include "lockstep/runtime/stream.h"
 
 namespace lockstep::internal {
 
@@ -26,22 +28,48 @@ struct Round {
   const CollectiveCall& mine() const { return *calls[static_cast<std::size_t>(rank)]; }
 };
 
-/// Moves and reduces. Every rank of the group calls Move for the same round, each on its own
-/// thread, after a meeting at which all calls were found to agree; the ranks meet once more when
-/// all have returned, so until then every rank's memory may be read and written. Shared by all
-/// ranks: Move must not change the transport.
+/// Moves and reduces. In each round every rank, on its own thread, calls Prepare; the ranks meet,
+/// and all calls are found to agree; every rank calls Move, and if the transport asks for it, they
+/// meet again and call Finish. Until then (or else until the work queued by Move is done) every
+/// rank's memory may be read and written.
+///
+/// A transport on the CPU is done when Move returns; one on GPUs queues work on the rank's stream,
+/// and everything that the rank queues behind finds the result.
 ///
 /// Every transport gives the same bits (see ReduceOp); `cpu` is the reference.
 class Transport {
  public:
   virtual ~Transport() = default;
   virtual absl::string_view name() const = 0;
-  virtual absl::Status Move(const Round& round) const = 0;
+
+  virtual absl::Status Prepare(int /*rank*/) { return absl::OkStatus(); }
+  virtual absl::Status Move(const Round& round) = 0;
+  virtual bool meets_again() const { return true; }
+  virtual absl::Status Finish(int /*rank*/) { return absl::OkStatus(); }
+
+  /// Whether what this rank queues now is recorded for a CUDA graph rather than run.
+  virtual bool IsCapturing(int /*rank*/) const { return false; }
+  /// OK, or how work queued earlier has failed meanwhile. Costs a few loads.
+  virtual absl::Status Health() const { return absl::OkStatus(); }
+  /// Returns when this rank's queued work is done.
+  virtual absl::Status Synchronize(int /*rank*/) { return absl::OkStatus(); }
+  /// Work that waits for another rank gives up, within 5 ms. From any thread, any number of times.
+  virtual void Abort() {}
+  /// After Abort, while no rank is in a call: waits until all queued work is done, and starts
+  /// afresh. kInternal: a device failed for good.
+  virtual absl::Status Reset() { return absl::OkStatus(); }
 };
 
 /// Ranks on the CPU: each rank reduces its own slice straight from all inputs into all outputs. No
 /// staging, so 2 S bytes move per rank for an all-reduce of S.
 std::unique_ptr<Transport> MakeCpuTransport();
+
+struct TransportOptions {
+  TransportKind kind = TransportKind::kAuto;
+  /// How long work on a device waits for another rank.
+  std::chrono::nanoseconds timeout{0};
+  AllReduceTuning tuning = {};
+};
 
 struct TransportChoice {
   std::unique_ptr<Transport> transport;
@@ -49,8 +77,10 @@ struct TransportChoice {
   std::string reason;
 };
 
-/// The best transport for ranks on these devices. kUnavailable: none can serve them.
-absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Device> devices);
+/// The best transport for ranks that work on these streams, or the one that is asked for.
+/// kUnavailable: it cannot serve them.
+absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams,
+                                                const TransportOptions& options);
 
 }  // namespace lockstep::internal
 

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "lockstep/runtime/check_tensors.h"
+#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {
@@ -27,16 +28,21 @@ absl::Status Check(Worker& worker, const Tensor& logits, const Tensor& labels, c
                         absl::StrCat("for logits, ", logits.ToString(), ", it must be int32 [",
                                      logits.extent(0), "] and contiguous"));
   }
-  const std::int64_t classes = logits.extent(1);
-  for (std::int64_t row = 0; row < logits.extent(0); ++row) {
+  if (logits.size() == 0 && logits.extent(0) > 0)
+    return RefuseTensor(kWhat, "logits", logits, "there must be a class");
+  if (grad.size() == 0) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, kWhat, "grad", grad));
+  return CheckAlike(kWhat, "logits", logits, "grad", grad);
+}
+
+absl::Status CheckLabels(const Tensor& labels, std::int64_t classes) {
+  for (std::int64_t row = 0; row < labels.size(); ++row) {
     const std::int32_t label = labels.data<std::int32_t>()[row];
     if (label >= 0 && label < classes) continue;
     return absl::InvalidArgumentError(absl::StrCat(kWhat, ": the label of row ", row, " is ", label,
                                                    "; it must be from 0 to ", classes - 1));
   }
-  if (grad.size() == 0) return absl::OkStatus();
-  LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, kWhat, "grad", grad));
-  return CheckAlike(kWhat, "logits", logits, "grad", grad);
+  return absl::OkStatus();
 }
 
 // -log softmax(row)[label]; leaves softmax(row) in `softmax`.
@@ -65,6 +71,10 @@ absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Ten
   LOCKSTEP_RETURN_IF_ERROR(Check(worker, logits, labels, grad));
   const std::int64_t rows = logits.extent(0);
   CrossEntropyResult result{.loss = 0, .num_correct = 0};
+  if (rows == 0) return result;
+  if (!worker.device().is_cpu())
+    return internal::cuda::SoftmaxCrossEntropy(worker, logits, labels, grad);
+  LOCKSTEP_RETURN_IF_ERROR(CheckLabels(labels, logits.extent(1)));
   VisitFloating(logits.dtype(), [&]<typename T>() {
     std::vector<Compute<T>> softmax(static_cast<std::size_t>(logits.extent(1)));
     for (std::int64_t i = 0; i < rows; ++i) {

@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "lockstep/runtime/cuda/cuda.h"
 
 namespace lockstep {
 namespace {
@@ -60,7 +61,7 @@ absl::Status AppendPart(absl::string_view part, int num_cuda_devices,
 
 std::string Device::ToString() const { return is_cpu() ? "cpu" : absl::StrCat("cuda:", index_); }
 
-int CudaDeviceCount() { return 0; }
+int CudaDeviceCount() { return internal::cuda::DeviceCount(); }
 
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text) {
   return internal::ParseDevices(text, CudaDeviceCount());

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "lockstep/runtime/check_tensors.h"
+#include "lockstep/runtime/cuda/cuda.h"
 
 namespace lockstep {
 namespace internal {
@@ -75,37 +76,7 @@ T GeluSlope(T x) {
   return T{0.5} * (T{1} + std::erf(x * static_cast<T>(std::numbers::sqrt2 / 2))) + x * phi;
 }
 
-absl::StatusOr<Tensor> Activated(Worker& worker, Activation activation, const Tensor& x) {
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor out, worker.Empty(x.shape(), x.dtype()));
-  LOCKSTEP_RETURN_IF_ERROR(Activate(worker, activation, x, out));
-  return out;
-}
-
-}  // namespace
-
-absl::Status Fill(Worker& worker, double value, const Tensor& out) {
-  if (out.device() != worker.device())
-    return RefuseTensor("fill", "out", out, "it must be on the worker's device");
-  VisitDType(out.dtype(), [&]<typename T>() {
-    T filled;
-    Store(filled, value);
-    const std::int64_t step = out.num_axes() == 0 ? 1 : out.strides().back();
-    ForEachRow(out, out, [&](std::int64_t at, std::int64_t, std::int64_t length) {
-      // A contiguous tensor is one run, whatever the stride of an axis of one element.
-      const std::int64_t stride = out.is_contiguous() ? 1 : step;
-      for (std::int64_t i = 0; i < length; ++i) out.data<T>()[at + i * stride] = filled;
-    });
-  });
-  return absl::OkStatus();
-}
-
-absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
-  LOCKSTEP_RETURN_IF_ERROR(CheckAlike("copy", "in", in, "out", out, /*any_dtype=*/true));
-  if (in.device() != worker.device() || out.device() != worker.device()) {
-    return RefuseTensor("copy", in.device() != worker.device() ? "in" : "out",
-                        in.device() != worker.device() ? in : out,
-                        absl::StrCat("it must be on ", worker.device().ToString()));
-  }
+void CopyOnCpu(const Tensor& in, const Tensor& out) {
   const bool whole = in.is_contiguous() && out.is_contiguous();
   const std::int64_t in_step = whole ? 1 : in.strides().back();
   const std::int64_t out_step = whole ? 1 : out.strides().back();
@@ -124,6 +95,84 @@ absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
       });
     });
   });
+}
+
+absl::StatusOr<Tensor> EmptyOnCpu(const Shape& shape, DType dtype) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t bytes, ContiguousBytes(shape, dtype));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto pool, MemoryPool::Create(Stream()));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, pool->Allocate(bytes));
+  return Tensor::Own(std::move(memory), shape, dtype, Device::Cpu());
+}
+
+// Between the CPU and the worker's GPU. Types are converted on the CPU and strides gathered on
+// their own side, so that one run of bytes goes across.
+absl::Status CopyToGpu(Worker& worker, const Tensor& in, const Tensor& out) {
+  Tensor sent = in;
+  if (in.dtype() != out.dtype() || !in.is_contiguous()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(sent, EmptyOnCpu(in.shape(), out.dtype()));
+    CopyOnCpu(in, sent);
+  }
+  if (out.is_contiguous()) return internal::cuda::CopyAcross(worker, sent, out);
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor arrived, worker.Empty(out.shape(), out.dtype()));
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::CopyAcross(worker, sent, arrived));
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::Copy(worker, arrived, out));
+  return worker.stream().Synchronize();
+}
+absl::Status CopyFromGpu(Worker& worker, const Tensor& in, const Tensor& out) {
+  Tensor sent = in;
+  if (!in.is_contiguous()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(sent, worker.Empty(in.shape(), in.dtype()));
+    LOCKSTEP_RETURN_IF_ERROR(internal::cuda::Copy(worker, in, sent));
+  }
+  if (in.dtype() == out.dtype() && out.is_contiguous())
+    return internal::cuda::CopyAcross(worker, sent, out);
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor arrived, EmptyOnCpu(in.shape(), in.dtype()));
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::CopyAcross(worker, sent, arrived));
+  CopyOnCpu(arrived, out);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tensor> Activated(Worker& worker, Activation activation, const Tensor& x) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor out, worker.Empty(x.shape(), x.dtype()));
+  LOCKSTEP_RETURN_IF_ERROR(Activate(worker, activation, x, out));
+  return out;
+}
+
+}  // namespace
+
+absl::Status Fill(Worker& worker, double value, const Tensor& out) {
+  if (out.device() != worker.device())
+    return RefuseTensor("fill", "out", out, "it must be on the worker's device");
+  if (out.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu()) return internal::cuda::Fill(worker, value, out);
+  VisitDType(out.dtype(), [&]<typename T>() {
+    T filled;
+    Store(filled, value);
+    const std::int64_t step = out.num_axes() == 0 ? 1 : out.strides().back();
+    ForEachRow(out, out, [&](std::int64_t at, std::int64_t, std::int64_t length) {
+      // A contiguous tensor is one run, whatever the stride of an axis of one element.
+      const std::int64_t stride = out.is_contiguous() ? 1 : step;
+      for (std::int64_t i = 0; i < length; ++i) out.data<T>()[at + i * stride] = filled;
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckAlike("copy", "in", in, "out", out, /*any_dtype=*/true));
+  const Device device = worker.device();
+  const bool in_here = in.device() == device;
+  const bool out_here = out.device() == device;
+  if (!(in_here && (out_here || out.device().is_cpu())) && !(out_here && in.device().is_cpu())) {
+    return RefuseTensor("copy", in_here ? "out" : "in", in_here ? out : in,
+                        absl::StrCat("it must be on ", device.ToString(),
+                                     device.is_cpu() ? "" : ", or one of the two on cpu"));
+  }
+  if (in.size() == 0) return absl::OkStatus();
+  if (!in_here) return CopyToGpu(worker, in, out);
+  if (!out_here) return CopyFromGpu(worker, in, out);
+  if (!device.is_cpu()) return internal::cuda::Copy(worker, in, out);
+  CopyOnCpu(in, out);
   return absl::OkStatus();
 }
 
@@ -135,6 +184,8 @@ absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x) {
                                      " [", x.extent(1), "]"));
   }
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "add bias", "bias", bias));
+  if (x.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu()) return internal::cuda::AddBias(worker, bias, x);
   VisitFloating(x.dtype(), [&]<typename T>() {
     const T* const added = bias.data<T>();
     for (std::int64_t i = 0; i < x.extent(0); ++i) {
@@ -154,6 +205,8 @@ absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool
                         absl::StrCat("for x, ", x.ToString(), ", it must be [", x.extent(1),
                                      "] of that type, or float32 for 16 bits"));
   }
+  if (x.size() == 0) return accumulate ? absl::OkStatus() : Fill(worker, 0, out);
+  if (!worker.device().is_cpu()) return internal::cuda::ColumnSums(worker, x, out, accumulate);
   VisitFloating(x.dtype(), [&]<typename T>() {
     VisitFloating(out.dtype(), [&]<typename Out>() {
       if constexpr (std::is_same_v<T, Out> ||
@@ -177,6 +230,8 @@ absl::Status Activate(Worker& worker, Activation activation, const Tensor& x, co
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate", "x", x));
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate", "out", out));
   LOCKSTEP_RETURN_IF_ERROR(CheckAlike("activate", "x", x, "out", out));
+  if (x.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu()) return internal::cuda::Activate(worker, activation, x, out);
   VisitFloating(x.dtype(), [&]<typename T>() {
     ForEachRow(x, out, [&](std::int64_t x_at, std::int64_t out_at, std::int64_t length) {
       const T* const from = x.data<T>() + x_at;
@@ -205,6 +260,9 @@ absl::Status ActivateBackward(Worker& worker, Activation activation, const Tenso
     return RefuseTensor("activate backward", grad_in.is_contiguous() ? "grad_out" : "grad_in",
                         grad_in.is_contiguous() ? grad_out : grad_in, "it must be contiguous");
   }
+  if (x.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu())
+    return internal::cuda::ActivateBackward(worker, activation, x, grad_out, grad_in);
   VisitFloating(x.dtype(), [&]<typename T>() {
     ForEachRow(x, grad_out, [&](std::int64_t x_at, std::int64_t at, std::int64_t length) {
       const T* const from = x.data<T>() + x_at;

@@ -18,14 +18,16 @@ namespace lockstep {
 absl::Status Fill(Worker& worker, double value, const Tensor& out);
 
 /// out = in, element by element, converting the type if they differ. Shapes are equal; any type,
-/// any strides.
+/// any strides (on a GPU, up to 8 axes that do not lie against each other in memory). With a worker
+/// on a GPU one of the two may be on the CPU; such a copy returns when it is done.
 absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out);
 
 /// x[i, j] += bias[j].  x: [rows, features]; bias: [features], of x's type.
 absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x);
 
 /// out[j] (+)= sum over i of x[i, j].  x: [rows, features]; out: [features], of x's type or
-/// float32. Rows are added one after the other from the first.
+/// float32. The CPU adds rows one after the other from the first; a GPU adds them in another order,
+/// one that depends on the shape alone. Both give the same result every time.
 absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool accumulate);
 
 enum class Activation : unsigned char { kRelu, kGelu };

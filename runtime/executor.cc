@@ -11,6 +11,7 @@
 #include <thread>
 #include <typeinfo>
 
+#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/handover.h"
 #include "lockstep/runtime/pinning.h"
 #include "lockstep/runtime/task_observer.h"
@@ -144,6 +145,8 @@ void RunTask(ExecutorState& state, int rank) {
 void RankThread(const std::shared_ptr<ExecutorState>& state, int rank, std::uint32_t last_work) {
   state->ranks[static_cast<std::size_t>(rank)].thread_id.store(std::this_thread::get_id(),
                                                                std::memory_order_relaxed);
+  const Device device = state->devices[static_cast<std::size_t>(rank)];
+  if (!device.is_cpu()) internal::cuda::UseDevice(device);
   if (state->pin_threads) internal::PinThisThread(rank, state->world_size());
   for (;;) {
     last_work = state->handover.AwaitWork(last_work);
@@ -237,6 +240,11 @@ Executor::~Executor() {
 
 int Executor::world_size() const { return state_->world_size(); }
 const std::vector<Device>& Executor::rank_devices() const { return state_->devices; }
+std::vector<Stream> Executor::rank_streams() const {
+  std::vector<Stream> streams;
+  for (const ExecutorState::Rank& entry : state_->ranks) streams.push_back(entry.worker.stream());
+  return streams;
+}
 int Executor::failed_rank() const { return state_->failed_rank; }
 std::exception_ptr Executor::exception() const { return state_->exception; }
 const std::shared_ptr<internal::TaskObservers>& Executor::observers() const {

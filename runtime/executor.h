@@ -59,6 +59,8 @@ class Executor {
   int world_size() const;
   /// The device of each rank.
   const std::vector<Device>& rank_devices() const;
+  /// The stream of each rank's worker.
+  std::vector<Stream> rank_streams() const;
 
   /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged
   /// status of the rank that failed first. An exception is a failure: kInternal with its type and

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {
@@ -118,6 +119,7 @@ absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tens
                   .options = options};
   if (p.m == 0 || p.n == 0) return absl::OkStatus();
   if (p.k == 0) return options.accumulate ? absl::OkStatus() : Fill(worker, 0, out);
+  if (!worker.device().is_cpu()) return internal::cuda::MatMul(worker, a, b, out, options);
   if (IsReducedPrecision(a.dtype())) return MultiplyWidened(worker, p, a, b, out);
   MultiplySame(p, a, b, out);
   return absl::OkStatus();

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "lockstep/runtime/device.h"
+#include "lockstep/runtime/stream.h"
 
 namespace lockstep {
 
@@ -13,19 +13,23 @@ namespace lockstep {
 /// serves the next request of its size class, so a loop that asks for the same shapes asks nothing
 /// of the system after its first turn. Blocks may be freed from any thread, and may outlive the
 /// pool.
+///
+/// On a GPU a block is for work on the pool's stream: it may serve the next request while work
+/// queued before still uses it, because the next owner's work is queued behind. A block asked for
+/// while the stream is being captured belongs to that graph until graph and owner are gone.
 class MemoryPool {
  public:
   virtual ~MemoryPool() = default;
 
-  /// At least `bytes` bytes, aligned to 64, contents undefined. kResourceExhausted: the device has
-  /// no more.
+  /// At least `bytes` bytes, aligned to 64 (on a GPU to 512), contents undefined.
+  /// kResourceExhausted: the device has no more.
   virtual absl::StatusOr<std::shared_ptr<void>> Allocate(std::int64_t bytes) = 0;
 
   /// Bytes asked of the system so far, in use or kept for the next request.
   virtual std::int64_t reserved_bytes() const = 0;
 
-  /// The pool for a device. kUnavailable: this build or machine has no such device.
-  static absl::StatusOr<std::shared_ptr<MemoryPool>> Create(Device device);
+  /// A pool for work on `stream`. kUnavailable: this build or machine has no such device.
+  static absl::StatusOr<std::shared_ptr<MemoryPool>> Create(const Stream& stream);
 };
 
 }  // namespace lockstep

@@ -1,5 +1,7 @@
 #include "lockstep/runtime/random.h"
 
+#include "lockstep/runtime/cuda/cuda.h"
+
 namespace lockstep {
 
 float UniformAt(std::uint64_t seed, std::uint64_t index) {
@@ -19,6 +21,11 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
         absl::StrCat("uniform block: ", out.ToString(), " from row ", first_row, ", column ",
                      first_column, " of a matrix of ", full_columns,
                      " columns; it must be floating, [rows, columns], and inside"));
+  }
+  if (out.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu()) {
+    return internal::cuda::FillUniformBlock(worker, seed, bound, first_row, first_column,
+                                            full_columns, out);
   }
   VisitDType(out.dtype(), [&]<typename T>() {
     for (std::int64_t i = 0; i < out.extent(0); ++i) {

@@ -1,11 +1,12 @@
 #include "lockstep/runtime/stream.h"
 
+#include "lockstep/runtime/cuda/cuda.h"
+
 namespace lockstep {
 
 absl::Status Stream::Synchronize() const {
   if (device_.is_cpu()) return absl::OkStatus();
-  return absl::UnavailableError(
-      absl::StrCat("stream: ", device_.ToString(), " asked for, but this build has no CUDA"));
+  return internal::cuda::Synchronize(*this);
 }
 
 }  // namespace lockstep

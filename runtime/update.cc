@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "lockstep/runtime/check_tensors.h"
+#include "lockstep/runtime/cuda/cuda.h"
 
 namespace lockstep {
 namespace {
@@ -57,6 +58,9 @@ void UpdateAll(const Tensor& master, const Tensor& value, Step step) {
 absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
                        const Tensor& velocity, const Tensor& master, const Tensor& value) {
   LOCKSTEP_RETURN_IF_ERROR(Check(worker, "sgd update", {&gradient, &velocity, &master}, value));
+  if (master.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu())
+    return internal::cuda::SgdUpdate(worker, options, gradient, velocity, master, value);
   UpdateAll(master, value, [&]<typename T>(std::int64_t i) -> T {
     const T weight = master.data<T>()[i];
     T& moving = velocity.data<T>()[i];
@@ -75,6 +79,11 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
   if (step < 1)
     return absl::InvalidArgumentError(
         absl::StrCat("adamw update: step ", step, "; steps count from 1"));
+  if (master.size() == 0) return absl::OkStatus();
+  if (!worker.device().is_cpu()) {
+    return internal::cuda::AdamWUpdate(worker, options, step, gradient, mean, mean_square, master,
+                                       value);
+  }
   const double mean_weight = 1 / (1 - std::pow(options.beta1, static_cast<double>(step)));
   const double square_weight = 1 / (1 - std::pow(options.beta2, static_cast<double>(step)));
   UpdateAll(master, value, [&]<typename T>(std::int64_t i) -> T {

@@ -1,4 +1,5 @@
-// The arithmetic of optimizers on one device: one fused pass over a parameter's elements.
+// The arithmetic of optimizers on one device: one fused pass over a parameter's elements, with the
+// same bits on every device.
 #ifndef LOCKSTEP_RUNTIME_UPDATE_H_
 #define LOCKSTEP_RUNTIME_UPDATE_H_
 

@@ -1,11 +1,18 @@
 #include "lockstep/runtime/worker.h"
 
-#include <cstring>
+#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {
 
 absl::StatusOr<Worker> Worker::Adopt(int rank, int world_size, Device device) {
-  return Adopt(rank, world_size, device, Stream(device, nullptr));
+  if (device.is_cpu()) return Adopt(rank, world_size, device, Stream());
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::CheckDevice(device));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::shared_ptr<void> stream, internal::cuda::MakeStream(device));
+  LOCKSTEP_ASSIGN_OR_RETURN(Worker worker,
+                            Adopt(rank, world_size, device, Stream(device, stream.get())));
+  worker.own_stream_ = std::move(stream);
+  return worker;
 }
 
 absl::StatusOr<Worker> Worker::Adopt(int rank, int world_size, Device device, Stream stream) {
@@ -19,8 +26,12 @@ absl::StatusOr<Worker> Worker::Adopt(int rank, int world_size, Device device, St
                                                    device.ToString(), ", but its stream is of ",
                                                    stream.device().ToString()));
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(std::shared_ptr<MemoryPool> memory, MemoryPool::Create(device));
-  return Worker(rank, world_size, stream, std::move(memory));
+  Worker worker(rank, world_size, stream);
+  LOCKSTEP_ASSIGN_OR_RETURN(worker.memory_, MemoryPool::Create(stream));
+  if (!device.is_cpu()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(worker.state_, internal::cuda::MakeWorkerState(stream));
+  }
+  return worker;
 }
 
 absl::StatusOr<Tensor> Worker::Empty(const Shape& shape, DType dtype) const {
@@ -29,9 +40,9 @@ absl::StatusOr<Tensor> Worker::Empty(const Shape& shape, DType dtype) const {
   return Tensor::Own(std::move(memory), shape, dtype, device());
 }
 
-absl::StatusOr<Tensor> Worker::Zeros(const Shape& shape, DType dtype) const {
+absl::StatusOr<Tensor> Worker::Zeros(const Shape& shape, DType dtype) {
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor tensor, Empty(shape, dtype));
-  std::memset(tensor.raw_data(), 0, static_cast<std::size_t>(tensor.size_bytes()));
+  LOCKSTEP_RETURN_IF_ERROR(Fill(*this, 0, tensor));
   return tensor;
 }
 

@@ -11,6 +11,11 @@
 
 namespace lockstep {
 
+namespace internal {
+/// What the math of one rank keeps on its GPU (runtime/cuda/worker_state.h).
+struct WorkerState;
+}  // namespace internal
+
 /// A rank: its number, its device, its stream and its memory. The executor makes one for each of
 /// its threads; a host that brings its own threads adopts one on each:
 ///
@@ -20,7 +25,7 @@ namespace lockstep {
 /// Used by that rank's thread alone. Tensors may outlive it.
 class Worker {
  public:
-  /// On the stream that the host gives, or on the device's default one. kInvalidArgument: rank
+  /// On the stream that the host gives and keeps alive, or on a new one. kInvalidArgument: rank
   /// outside [0, world_size), or a stream of another device. kUnavailable: no such device here.
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device);
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device, Stream stream);
@@ -30,21 +35,26 @@ class Worker {
   Device device() const { return stream_.device(); }
   const Stream& stream() const { return stream_; }
   MemoryPool& memory() const { return *memory_; }
+  /// Null on the CPU.
+  const std::shared_ptr<internal::WorkerState>& state() const { return state_; }
 
   /// A contiguous tensor in this rank's memory, contents undefined. kInvalidArgument: bad shape.
   /// kResourceExhausted.
   absl::StatusOr<Tensor> Empty(const Shape& shape, DType dtype) const;
   /// The same, every element 0.
-  absl::StatusOr<Tensor> Zeros(const Shape& shape, DType dtype) const;
+  absl::StatusOr<Tensor> Zeros(const Shape& shape, DType dtype);
 
  private:
-  Worker(int rank, int world_size, Stream stream, std::shared_ptr<MemoryPool> memory)
-      : rank_(rank), world_size_(world_size), stream_(stream), memory_(std::move(memory)) {}
+  Worker(int rank, int world_size, Stream stream)
+      : rank_(rank), world_size_(world_size), stream_(stream) {}
 
   int rank_;
   int world_size_;
   Stream stream_;
+  // The stream's owner, unless that is the host.
+  std::shared_ptr<void> own_stream_;
   std::shared_ptr<MemoryPool> memory_;
+  std::shared_ptr<internal::WorkerState> state_;
 };
 
 }  // namespace lockstep

@@ -12,17 +12,18 @@ namespace {
 
 using testing::GetElement;
 using testing::Guarded;
-using testing::kTransports;
 using testing::Ranks;
 using testing::SetElement;
+using testing::Transports;
 
 constexpr std::int64_t kCounts[] = {0, 1, 2, 7, 63, 64, 65, 257, 4099};
 
-// Runs `body` on 1 to 9 ranks of every transport.
+// Runs `body` on every number of ranks of every transport.
 void OnEveryGroup(const Ranks::Body& body) {
-  for (const auto& transport : kTransports) {
-    for (int world_size = 1; world_size <= 9; ++world_size) {
-      auto ranks = Ranks::Create(world_size, {}, transport.devices);
+  for (const auto& transport : Transports()) {
+    for (int world_size = transport.fewest_ranks(); world_size <= transport.most_ranks;
+         ++world_size) {
+      auto ranks = Ranks::Create(world_size, transport);
       REQUIRE_OK(ranks);
       INFO(transport.name << ", " << world_size << " ranks");
       REQUIRE_OK(ranks->Run(body));
@@ -69,15 +70,18 @@ double Reduced(DType dtype, ReduceOp op, int world_size, std::int64_t index) {
   return rounded;
 }
 
-absl::Status OneAllReduce(Communicator& comm, DType dtype, ReduceOp op, std::int64_t count,
-                          int skew, bool in_place) {
-  Guarded in(dtype, count, skew);
-  Guarded separate(dtype, count, skew + 1);
+absl::Status OneAllReduce(Worker& worker, Communicator& comm, DType dtype, ReduceOp op,
+                          std::int64_t count, int skew, bool in_place) {
+  Guarded in(worker, dtype, count, skew);
+  Guarded separate(worker, dtype, count, skew + 1);
   Guarded& out = in_place ? in : separate;
   for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(op, comm.rank(), i));
+  LOCKSTEP_RETURN_IF_ERROR(in.Upload());
+  if (!in_place) LOCKSTEP_RETURN_IF_ERROR(separate.Upload());
   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(in.tensor(), out.tensor(), op));
-  // Nobody may still read the input when the call has returned: a late reader would take in NaN.
-  if (!in_place) in.Spoil();
+  // Nobody may still read the input when the call is done: a late reader would take in NaN.
+  if (!in_place) LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
+  LOCKSTEP_RETURN_IF_ERROR(out.Download());
   const std::string what = absl::StrCat("all_reduce ", Name(dtype), " ", Name(op), " x ", count);
   for (std::int64_t i = 0; i < count; ++i) {
     LOCKSTEP_RETURN_IF_ERROR(Check(out, i, Reduced(dtype, op, comm.world_size(), i), what));
@@ -89,14 +93,14 @@ absl::Status OneAllReduce(Communicator& comm, DType dtype, ReduceOp op, std::int
 TEST_CASE(
     "all_reduce gives every rank the reduction of all, for every type, operation, count and "
     "alignment") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const ReduceOp op : kAllReduceOps) {
         for (const std::int64_t count : kCounts) {
           LOCKSTEP_RETURN_IF_ERROR(
-              OneAllReduce(comm, dtype, op, count, /*skew=*/0, /*in_place=*/false));
-          LOCKSTEP_RETURN_IF_ERROR(
-              OneAllReduce(comm, dtype, op, count, /*skew=*/comm.rank() % 3, count % 2 == 0));
+              OneAllReduce(worker, comm, dtype, op, count, /*skew=*/0, /*in_place=*/false));
+          LOCKSTEP_RETURN_IF_ERROR(OneAllReduce(worker, comm, dtype, op, count,
+                                                /*skew=*/comm.rank() % 3, count % 2 == 0));
         }
       }
     }
@@ -127,18 +131,21 @@ struct Block {
 constexpr Block kBlocks[] = {{1, 1, 1},  {1, 1, 333}, {3, 1, 5}, {2, 7, 1},
                              {5, 3, 64}, {0, 1, 1},   {4, 0, 2}};
 
-absl::Status OneReduceScatter(Communicator& comm, DType dtype, ReduceOp op, const Block& block) {
+absl::Status OneReduceScatter(Worker& worker, Communicator& comm, DType dtype, ReduceOp op,
+                              const Block& block) {
   const std::int64_t whole = PartBegin(comm.world_size(), block.scale);
   const std::int64_t width = PartWidth(comm.rank(), block.scale);
   const std::int64_t begin = PartBegin(comm.rank(), block.scale);
-  Guarded in(dtype, block.rows * whole * block.inner, 1);
-  Guarded out(dtype, block.rows * width * block.inner);
+  Guarded in(worker, dtype, block.rows * whole * block.inner, 1);
+  Guarded out(worker, dtype, block.rows * width * block.inner);
   for (std::int64_t i = 0; i < block.rows * whole * block.inner; ++i)
     in.Set(i, Value(op, comm.rank(), i));
-  LOCKSTEP_RETURN_IF_ERROR(
-      comm.ReduceScatter(Tensor::View(in.data(), {block.rows, whole, block.inner}, dtype),
-                         Tensor::View(out.data(), {block.rows, width, block.inner}, dtype), op, 1));
-  in.Spoil();
+  LOCKSTEP_RETURN_IF_ERROR(in.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(out.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(in.tensor({block.rows, whole, block.inner}),
+                                              out.tensor({block.rows, width, block.inner}), op, 1));
+  LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
+  LOCKSTEP_RETURN_IF_ERROR(out.Download());
   for (std::int64_t i = 0; i < block.rows * width * block.inner; ++i) {
     const std::int64_t row = i / (width * block.inner);
     const std::int64_t column = i / block.inner % width;
@@ -152,29 +159,31 @@ absl::Status OneReduceScatter(Communicator& comm, DType dtype, ReduceOp op, cons
 
 TEST_CASE(
     "reduce_scatter gives every rank its part of the reduction, along any axis, even or uneven") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const ReduceOp op : kAllReduceOps) {
         for (const Block& block : kBlocks)
-          LOCKSTEP_RETURN_IF_ERROR(OneReduceScatter(comm, dtype, op, block));
+          LOCKSTEP_RETURN_IF_ERROR(OneReduceScatter(worker, comm, dtype, op, block));
       }
     }
     return absl::OkStatus();
   });
 }
 
-absl::Status OneAllGather(Communicator& comm, DType dtype, const Block& block) {
+absl::Status OneAllGather(Worker& worker, Communicator& comm, DType dtype, const Block& block) {
   const std::int64_t whole = PartBegin(comm.world_size(), block.scale);
   const std::int64_t width = PartWidth(comm.rank(), block.scale);
-  Guarded in(dtype, block.rows * width * block.inner, 1);
-  Guarded out(dtype, block.rows * whole * block.inner);
+  Guarded in(worker, dtype, block.rows * width * block.inner, 1);
+  Guarded out(worker, dtype, block.rows * whole * block.inner);
   for (std::int64_t i = 0; i < block.rows * width * block.inner; ++i)
     in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
-  out.Spoil();
-  LOCKSTEP_RETURN_IF_ERROR(
-      comm.AllGather(Tensor::View(in.data(), {block.rows, width, block.inner}, dtype),
-                     Tensor::View(out.data(), {block.rows, whole, block.inner}, dtype), -2));
-  in.Spoil();
+  LOCKSTEP_RETURN_IF_ERROR(in.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(out.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(out.Spoil());
+  LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(in.tensor({block.rows, width, block.inner}),
+                                          out.tensor({block.rows, whole, block.inner}), -2));
+  LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
+  LOCKSTEP_RETURN_IF_ERROR(out.Download());
   for (int rank = 0; rank < comm.world_size(); ++rank) {
     const std::int64_t other = PartWidth(rank, block.scale);
     for (std::int64_t i = 0; i < block.rows * other * block.inner; ++i) {
@@ -189,23 +198,26 @@ absl::Status OneAllGather(Communicator& comm, DType dtype, const Block& block) {
 }
 
 TEST_CASE("all_gather joins the ranks' parts in rank order, along any axis, even or uneven") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
-      for (const Block& block : kBlocks) LOCKSTEP_RETURN_IF_ERROR(OneAllGather(comm, dtype, block));
+      for (const Block& block : kBlocks)
+        LOCKSTEP_RETURN_IF_ERROR(OneAllGather(worker, comm, dtype, block));
     }
     return absl::OkStatus();
   });
 }
 
 TEST_CASE("a rank may scatter into, and gather from, its own part of the whole") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     constexpr std::int64_t kPart = 37;
     const std::int64_t whole = kPart * comm.world_size();
-    Guarded data(DType::kFloat32, whole);
+    Guarded data(worker, DType::kFloat32, whole);
     for (std::int64_t i = 0; i < whole; ++i) data.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
     LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, data.tensor().Slice(0, kPart * comm.rank(), kPart));
+    LOCKSTEP_RETURN_IF_ERROR(data.Upload());
     LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(data.tensor(), part));
     LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(part, data.tensor()));
+    LOCKSTEP_RETURN_IF_ERROR(data.Download());
     for (std::int64_t i = 0; i < whole; ++i) {
       const double expected = Reduced(DType::kFloat32, ReduceOp::kSum, comm.world_size(), i);
       LOCKSTEP_RETURN_IF_ERROR(Check(data, i, expected, "reduce_scatter and all_gather in place"));
@@ -216,17 +228,19 @@ TEST_CASE("a rank may scatter into, and gather from, its own part of the whole")
 
 TEST_CASE(
     "broadcast gives every rank the root's input, in place and out of place, from every root") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (int root = 0; root < comm.world_size(); ++root) {
       for (const DType dtype : kAllDTypes) {
         for (const std::int64_t count : kCounts) {
-          Guarded in(dtype, count);
-          Guarded out(dtype, count, 1);
+          Guarded in(worker, dtype, count);
+          Guarded out(worker, dtype, count, 1);
           const bool in_place = count % 2 == 1;
           for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
+          LOCKSTEP_RETURN_IF_ERROR(in.Upload());
           LOCKSTEP_RETURN_IF_ERROR(
               comm.Broadcast(in.tensor(), in_place ? in.tensor() : out.tensor(), root));
-          if (!in_place) in.Spoil();
+          if (!in_place) LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
+          LOCKSTEP_RETURN_IF_ERROR(in_place ? in.Download() : out.Download());
           for (std::int64_t i = 0; i < count; ++i) {
             LOCKSTEP_RETURN_IF_ERROR(
                 Check(in_place ? in : out, i, Value(ReduceOp::kSum, root, i), "broadcast"));
@@ -238,14 +252,17 @@ TEST_CASE(
   });
 }
 
-absl::Status EqualAllToAll(Communicator& comm, DType dtype, std::int64_t part, bool in_place) {
+absl::Status EqualAllToAll(Worker& worker, Communicator& comm, DType dtype, std::int64_t part,
+                           bool in_place) {
   const std::int64_t count = part * comm.world_size();
-  Guarded in(dtype, count);
-  Guarded separate(dtype, count, 1);
+  Guarded in(worker, dtype, count);
+  Guarded separate(worker, dtype, count, 1);
   Guarded& out = in_place ? in : separate;
   for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
+  LOCKSTEP_RETURN_IF_ERROR(in.Upload());
   LOCKSTEP_RETURN_IF_ERROR(comm.AllToAll(in.tensor(), out.tensor()));
-  if (!in_place) in.Spoil();
+  if (!in_place) LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
+  LOCKSTEP_RETURN_IF_ERROR(out.Download());
   for (std::int64_t i = 0; i < count; ++i) {
     const int from = static_cast<int>(i / part);
     const std::int64_t sent = part * comm.rank() + i % part;
@@ -256,11 +273,11 @@ absl::Status EqualAllToAll(Communicator& comm, DType dtype, std::int64_t part, b
 }
 
 TEST_CASE("all_to_all swaps equal parts, in place and out of place") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const std::int64_t part : {0, 1, 2, 5, 64, 501}) {
-        LOCKSTEP_RETURN_IF_ERROR(EqualAllToAll(comm, dtype, part, false));
-        LOCKSTEP_RETURN_IF_ERROR(EqualAllToAll(comm, dtype, part, true));
+        LOCKSTEP_RETURN_IF_ERROR(EqualAllToAll(worker, comm, dtype, part, false));
+        LOCKSTEP_RETURN_IF_ERROR(EqualAllToAll(worker, comm, dtype, part, true));
       }
     }
     return absl::OkStatus();
@@ -271,18 +288,21 @@ TEST_CASE("all_to_all swaps equal parts, in place and out of place") {
 std::int64_t Sent(int s, int r) { return (s * 5 + r * 3) % 4; }
 
 TEST_CASE("all_to_all moves uneven parts, empty ones among them") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     std::vector<std::int64_t> send;
     std::vector<std::int64_t> receive;
     for (int other = 0; other < comm.world_size(); ++other) {
       send.push_back(Sent(comm.rank(), other));
       receive.push_back(Sent(other, comm.rank()));
     }
-    Guarded in(DType::kInt64, std::accumulate(send.begin(), send.end(), std::int64_t{0}));
-    Guarded out(DType::kInt64, std::accumulate(receive.begin(), receive.end(), std::int64_t{0}));
+    Guarded in(worker, DType::kInt64, std::accumulate(send.begin(), send.end(), std::int64_t{0}));
+    Guarded out(worker, DType::kInt64,
+                std::accumulate(receive.begin(), receive.end(), std::int64_t{0}));
     for (std::int64_t i = 0; i < in.tensor().size(); ++i)
       in.Set(i, static_cast<double>(comm.rank() * 1000 + i));
+    LOCKSTEP_RETURN_IF_ERROR(in.Upload());
     LOCKSTEP_RETURN_IF_ERROR(comm.AllToAll(in.tensor(), out.tensor(), send, receive));
+    LOCKSTEP_RETURN_IF_ERROR(out.Download());
     std::int64_t at = 0;
     for (int from = 0; from < comm.world_size(); ++from) {
       std::int64_t offset = 0;
@@ -297,7 +317,7 @@ TEST_CASE("all_to_all moves uneven parts, empty ones among them") {
 }
 
 TEST_CASE("split makes groups by color, numbered by key, that work beside their parent") {
-  OnEveryGroup([](Worker&, Communicator& comm) -> absl::Status {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (int repeat = 0; repeat < 3; ++repeat) {
       // Colors 0 and 1 by parity; the last rank stays out; keys turn the order round.
       const bool out = comm.world_size() > 1 && comm.rank() == comm.world_size() - 1;
@@ -305,10 +325,12 @@ TEST_CASE("split makes groups by color, numbered by key, that work beside their 
       LOCKSTEP_ASSIGN_OR_RETURN(auto child, comm.Split(color, -comm.rank()));
       if (out != (child == nullptr))
         return absl::InternalError("the color that is left out decides who gets no group");
-      std::int64_t sum = comm.rank();
       if (child != nullptr) {
-        LOCKSTEP_RETURN_IF_ERROR(child->AllReduce(Tensor::View(&sum, {1}, DType::kInt64),
-                                                  Tensor::View(&sum, {1}, DType::kInt64)));
+        Guarded sum(worker, DType::kInt64, 1);
+        sum.Set(0, comm.rank());
+        LOCKSTEP_RETURN_IF_ERROR(sum.Upload());
+        LOCKSTEP_RETURN_IF_ERROR(child->AllReduce(sum.tensor(), sum.tensor()));
+        LOCKSTEP_RETURN_IF_ERROR(sum.Download());
         std::int64_t expected = 0;
         int rank = 0;
         for (int r = 0; r < std::max(1, comm.world_size() - 1); ++r) {
@@ -316,7 +338,7 @@ TEST_CASE("split makes groups by color, numbered by key, that work beside their 
           expected += r;
           rank += r > comm.rank();
         }
-        if (sum != expected || child->rank() != rank)
+        if (sum.Get(0) != static_cast<double>(expected) || child->rank() != rank)
           return absl::InternalError("a split group has other members than asked for");
       }
       LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());

@@ -24,7 +24,7 @@ Statuses Provoke(
   REQUIRE_OK(ranks);
   std::vector<Guarded> ins(kRanks, Guarded(DType::kFloat32, 12));
   std::vector<Guarded> outs = ins;
-  for (auto& out : outs) out.Spoil();
+  for (auto& out : outs) REQUIRE_OK(out.Spoil());
   Statuses statuses = ranks->RunEach([&](Worker& worker, Communicator& comm) {
     const auto rank = static_cast<std::size_t>(worker.rank());
     return body(comm, ins[rank], outs[rank]);
@@ -283,10 +283,10 @@ TEST_CASE("a rank that the group does not have gets an end that refuses everythi
 }
 
 TEST_CASE("groups that cannot be are refused") {
-  CHECK(Says(CollectiveBarrier::Create(absl::Span<const Device>()).status(), "0 ranks"));
-  const Device devices[] = {Device::Cpu(), Device::Cuda(0)};
-  CHECK(CollectiveBarrier::Create(devices).status().code() == absl::StatusCode::kUnavailable);
-  CHECK(Says(CollectiveBarrier::Create({devices, 1}, {.timeout = absl::ZeroDuration()}).status(),
+  CHECK(Says(CollectiveBarrier::Create(absl::Span<const Stream>()).status(), "0 ranks"));
+  const Stream streams[] = {Stream(), Stream(Device::Cuda(0), nullptr)};
+  CHECK(CollectiveBarrier::Create(streams).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(Says(CollectiveBarrier::Create({streams, 1}, {.timeout = absl::ZeroDuration()}).status(),
              "must be positive"));
   CHECK(Says(Worker::Adopt(4, 4, Device::Cpu()).status(), "rank 4 of 4"));
   CHECK(Says(Worker::Adopt(-1, 4, Device::Cpu()).status(), "rank -1 of 4"));

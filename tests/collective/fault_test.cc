@@ -161,8 +161,8 @@ TEST_CASE("F37: a group fails and heals a thousand times, and neither threads no
 TEST_CASE("F39: a group destroyed while ranks wait frees them first") {
   SURVIVES([]() -> absl::Status {
     for (int repeat = 0; repeat < 20; ++repeat) {
-      const std::vector<Device> devices(3, Device::Cpu());
-      LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(devices));
+      const std::vector<Stream> streams(3);
+      LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(streams));
       std::atomic<int> inside{0};
       std::vector<absl::Status> results(2);
       std::vector<std::thread> threads;
@@ -205,8 +205,8 @@ TEST_CASE(
 
 TEST_CASE("F49: one rank on two threads at once is refused, naming the rank") {
   SURVIVES([]() -> absl::Status {
-    const std::vector<Device> devices(2, Device::Cpu());
-    LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(devices));
+    const std::vector<Stream> streams(2);
+    LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(streams));
     std::thread first([&] { (void)barrier->communicator(0).Barrier(); });
     absl::Status second;
     // The first is inside as soon as the second is refused.

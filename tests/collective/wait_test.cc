@@ -119,9 +119,9 @@ TEST_CASE(
     "F38: a rank that missed a failure and arrives after the reset is stale once, and disturbs "
     "nobody") {
   SURVIVES([]() -> absl::Status {
-    const std::vector<Device> devices(3, Device::Cpu());
+    const std::vector<Stream> streams(3);
     LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
-                              CollectiveBarrier::Create(devices, {.timeout = kTimeout}));
+                              CollectiveBarrier::Create(streams, {.timeout = kTimeout}));
     std::atomic<bool> reset{false};
     std::atomic<bool> stale{false};
     std::vector<absl::Status> results(3);

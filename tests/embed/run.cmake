@@ -12,4 +12,5 @@ run(${CMAKE_COMMAND} --install "${BINARY_DIR}" --prefix "${scratch}/prefix")
 run(${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -B "${scratch}/installed" "-DCMAKE_PREFIX_PATH=${scratch}/prefix")
 run(${CMAKE_COMMAND} --build "${scratch}/installed")
 run("${scratch}/installed/embed")
-run(${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -B "${scratch}/inside" "-DLOCKSTEP_SOURCE=${SOURCE_DIR}")
+run(${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -B "${scratch}/inside" "-DLOCKSTEP_SOURCE=${SOURCE_DIR}"
+    -DLOCKSTEP_CUDA=OFF)

@@ -10,7 +10,7 @@ namespace lockstep {
 namespace {
 
 std::shared_ptr<MemoryPool> MakePool() {
-  auto pool = MemoryPool::Create(Device::Cpu());
+  auto pool = MemoryPool::Create(Stream());
   REQUIRE_OK(pool);
   return *pool;
 }
@@ -73,7 +73,7 @@ TEST_CASE("more than there is, and devices that are not there, are refused") {
   CHECK(MakePool()->Allocate(std::int64_t{1} << 62).status().code() ==
         absl::StatusCode::kResourceExhausted);
   CHECK(MakePool()->Allocate(-1).status().code() == absl::StatusCode::kResourceExhausted);
-  CHECK(MemoryPool::Create(Device::Cuda(7)).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(MemoryPool::Create(Stream(Device::Cuda(1007), nullptr)).status().code() == absl::StatusCode::kUnavailable);
 }
 
 }  // namespace

@@ -1,9 +1,16 @@
 #include "lockstep/runtime/random.h"
 
+#include <algorithm>
+
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/runtime/devices.h"
 
 namespace lockstep {
 namespace {
+
+using testing::MakeWorker;
+using testing::TestDevices;
+using testing::Values;
 
 TEST_CASE("the uniform sequence is SplitMix64's") {
   // The generator's published first outputs for the seed 1234567, shortened to 24 bits.
@@ -13,40 +20,55 @@ TEST_CASE("the uniform sequence is SplitMix64's") {
 }
 
 TEST_CASE("every split of a matrix gives the same full matrix") {
-  auto worker = Worker::Adopt(0, 1, Device::Cpu());
-  REQUIRE_OK(worker);
-  const auto whole = *worker->Empty({7, 10}, DType::kFloat32);
-  const auto parts = *worker->Zeros({7, 10}, DType::kFloat32);
-  REQUIRE_OK(FillUniformBlock(*worker, 3, 0.5f, 0, 0, 10, whole));
-  for (const std::int64_t row : {0, 4}) {
-    for (const std::int64_t column : {0, 3, 9}) {
-      const std::int64_t rows = row == 0 ? 4 : 3;
-      const std::int64_t columns = column == 0 ? 3 : column == 3 ? 6 : 1;
-      const auto block = *parts.Slice(0, row, rows)->Slice(1, column, columns);
-      REQUIRE_OK(FillUniformBlock(*worker, 3, 0.5f, row, column, 10, block));
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const auto whole = *worker.Empty({7, 10}, DType::kFloat32);
+    const auto parts = *worker.Zeros({7, 10}, DType::kFloat32);
+    REQUIRE_OK(FillUniformBlock(worker, 3, 0.5f, 0, 0, 10, whole));
+    for (const std::int64_t row : {0, 4}) {
+      for (const std::int64_t column : {0, 3, 9}) {
+        const std::int64_t rows = row == 0 ? 4 : 3;
+        const std::int64_t columns = column == 0 ? 3 : column == 3 ? 6 : 1;
+        const auto block = *parts.Slice(0, row, rows)->Slice(1, column, columns);
+        REQUIRE_OK(FillUniformBlock(worker, 3, 0.5f, row, column, 10, block));
+      }
     }
+    const auto values = Values(worker, whole);
+    CHECK(Values(worker, parts) == values);
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    CHECK(*least >= -0.5);
+    CHECK(*least < -0.4);
+    CHECK(*most < 0.5);
+    CHECK(*most > 0.4);
   }
-  float least = 1;
-  float most = -1;
-  for (int i = 0; i < 70; ++i) {
-    CHECK(parts.data<float>()[i] == whole.data<float>()[i]);
-    least = std::min(least, whole.data<float>()[i]);
-    most = std::max(most, whole.data<float>()[i]);
+}
+
+TEST_CASE("every device draws the CPU's numbers, bit for bit, in every type") {
+  const auto draw = [](Worker& worker, DType dtype) {
+    const auto out = *worker.Empty({33, 65}, dtype);
+    // Positions beyond 2^32, and a bound that no product with is exact.
+    REQUIRE_OK(FillUniformBlock(worker, 99, 0.1f, std::int64_t{1} << 30, 5, 1000, out));
+    return Values(worker, out);
+  };
+  Worker cpu = MakeWorker();
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const DType dtype : kAllDTypes) {
+      if (IsFloating(dtype)) CHECK(draw(worker, dtype) == draw(cpu, dtype));
+    }
+    REQUIRE_OK(FillUniformBlock(worker, 1, 1, 0, 0, 5, *worker.Empty({0, 5}, DType::kFloat32)));
   }
-  CHECK(least >= -0.5f);
-  CHECK(least < -0.4f);
-  CHECK(most < 0.5f);
-  CHECK(most > 0.4f);
 }
 
 TEST_CASE("a block outside its matrix is refused") {
-  auto worker = Worker::Adopt(0, 1, Device::Cpu());
-  REQUIRE_OK(worker);
-  const auto out = *worker->Empty({2, 3}, DType::kFloat32);
-  CHECK_FALSE(FillUniformBlock(*worker, 1, 1, 0, 8, 10, out).ok());
-  CHECK_FALSE(FillUniformBlock(*worker, 1, 1, 0, -1, 10, out).ok());
-  CHECK_FALSE(
-      FillUniformBlock(*worker, 1, 1, 0, 0, 10, *worker->Empty({2, 3}, DType::kInt32)).ok());
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const auto out = *worker.Empty({2, 3}, DType::kFloat32);
+    CHECK_FALSE(FillUniformBlock(worker, 1, 1, 0, 8, 10, out).ok());
+    CHECK_FALSE(FillUniformBlock(worker, 1, 1, 0, -1, 10, out).ok());
+    CHECK_FALSE(
+        FillUniformBlock(worker, 1, 1, 0, 0, 10, *worker.Empty({2, 3}, DType::kInt32)).ok());
+  }
 }
 
 }  // namespace

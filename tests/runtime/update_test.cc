@@ -4,74 +4,125 @@
 
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/runtime/devices.h"
 
 namespace lockstep {
 namespace {
 
+using testing::Difference;
+using testing::Epsilon;
+using testing::Make;
+using testing::MakeWorker;
 using testing::Says;
+using testing::Spread;
+using testing::TestDevices;
+using testing::Values;
+
+constexpr DType kFloatingTypes[] = {DType::kFloat32, DType::kFloat64, DType::kFloat16,
+                                    DType::kBFloat16};
+
+// [1], holding `value`.
+Tensor MakeOne(Worker& worker, double value, DType dtype = DType::kFloat64) {
+  return Make(worker, {1}, dtype, {value});
+}
+double ValueOf(Worker& worker, const Tensor& one) { return Values(worker, one)[0]; }
 
 TEST_CASE("SGD with momentum and weight decay takes the steps that its formula says") {
-  auto worker = Worker::Adopt(0, 1, Device::Cpu());
-  REQUIRE_OK(worker);
-  double gradient = 0.5;
-  double velocity = 0;
-  double weight = 2;
-  const auto view = [](double& x) { return Tensor::View(&x, {1}, DType::kFloat64); };
-  const SgdOptions options{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 0.01};
-  double expected_velocity = 0;
-  double expected = 2;
-  for (int step = 0; step < 3; ++step) {
-    REQUIRE_OK(
-        SgdUpdate(*worker, options, view(gradient), view(velocity), view(weight), view(weight)));
-    expected_velocity = 0.9 * expected_velocity + 0.5 + 0.01 * expected;
-    expected -= 0.1 * expected_velocity;
-    CHECK(std::abs(weight - expected) < 1e-15);
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const Tensor gradient = MakeOne(worker, 0.5);
+    const Tensor velocity = MakeOne(worker, 0);
+    const Tensor weight = MakeOne(worker, 2);
+    const SgdOptions options{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 0.01};
+    double expected_velocity = 0;
+    double expected = 2;
+    for (int step = 0; step < 3; ++step) {
+      REQUIRE_OK(SgdUpdate(worker, options, gradient, velocity, weight, weight));
+      expected_velocity = 0.9 * expected_velocity + 0.5 + 0.01 * expected;
+      expected -= 0.1 * expected_velocity;
+      CHECK(std::abs(ValueOf(worker, weight) - expected) < 1e-15);
+    }
   }
 }
 
 TEST_CASE(
     "AdamW's first step is the learning rate, whatever the gradient, and its decay is decoupled") {
-  auto worker = Worker::Adopt(0, 1, Device::Cpu());
-  REQUIRE_OK(worker);
-  for (double gradient : {1e-3, 5.0, -70.0}) {
-    double mean = 0;
-    double square = 0;
-    double weight = 2;
-    const auto view = [](double& x) { return Tensor::View(&x, {1}, DType::kFloat64); };
-    const AdamWOptions options{.learning_rate = 0.1, .epsilon = 0, .weight_decay = 0.5};
-    REQUIRE_OK(AdamWUpdate(*worker, options, 1, view(gradient), view(mean), view(square),
-                           view(weight), view(weight)));
-    CHECK(std::abs(weight - (2 - 0.1 * (gradient > 0 ? 1 : -1) - 0.1 * 0.5 * 2)) < 1e-12);
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const double slope : {1e-3, 5.0, -70.0}) {
+      const Tensor weight = MakeOne(worker, 2);
+      const AdamWOptions options{.learning_rate = 0.1, .epsilon = 0, .weight_decay = 0.5};
+      REQUIRE_OK(AdamWUpdate(worker, options, 1, MakeOne(worker, slope), MakeOne(worker, 0),
+                             MakeOne(worker, 0), weight, weight));
+      CHECK(std::abs(ValueOf(worker, weight) - (2 - 0.1 * (slope > 0 ? 1 : -1) - 0.1 * 0.5 * 2)) <
+            1e-12);
+    }
   }
 }
 
 TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot show") {
-  auto worker = Worker::Adopt(0, 1, Device::Cpu());
-  REQUIRE_OK(worker);
-  float gradient = 1;
-  float velocity = 0;
-  float master = 1;
-  BFloat16 value = BFloat16::FromFloat(1);
-  const auto view = [](float& x) { return Tensor::View(&x, {1}, DType::kFloat32); };
-  // Each step is a sixteenth of the distance to the next bfloat16 below 1.
-  const SgdOptions options{.learning_rate = 0x1p-12, .momentum = 0};
-  for (int step = 0; step < 16; ++step) {
-    REQUIRE_OK(SgdUpdate(*worker, options, view(gradient), view(velocity), view(master),
-                         Tensor::View(&value, {1}, DType::kBFloat16)));
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const Tensor gradient = MakeOne(worker, 1, DType::kFloat32);
+    const Tensor velocity = MakeOne(worker, 0, DType::kFloat32);
+    const Tensor master = MakeOne(worker, 1, DType::kFloat32);
+    const Tensor value = MakeOne(worker, 1, DType::kBFloat16);
+    // Each step is a sixteenth of the distance to the next bfloat16 below 1.
+    const SgdOptions options{.learning_rate = 0x1p-12, .momentum = 0};
+    for (int step = 0; step < 16; ++step)
+      REQUIRE_OK(SgdUpdate(worker, options, gradient, velocity, master, value));
+    CHECK(ValueOf(worker, master) == 1 - 0x1p-8f);
+    CHECK(ValueOf(worker, value) == 1 - 0x1p-8f);
   }
-  CHECK(master == 1 - 0x1p-8f);
-  CHECK(value.ToFloat() == 1 - 0x1p-8f);
+}
+
+TEST_CASE("every device takes the CPU's steps to the last bit, with any number of elements and any types") {
+  // Master and value after three steps.
+  const auto step = [](Worker& worker, bool adamw, std::int64_t count, DType master, DType value) {
+    const auto make = [&](DType dtype, int salt) {
+      // A whole row of these is contiguous, and not aligned to more than an element.
+      const Tensor all = Make(worker, {count + 1}, dtype, Spread(count + 1, salt));
+      return *all.Slice(0, 1, count);
+    };
+    const Tensor gradient = make(master, 1);
+    const Tensor mean = *worker.Zeros({count}, master);
+    const Tensor mean_square = *worker.Zeros({count}, master);
+    const Tensor weight = make(master, 2);
+    const Tensor shown = value == master ? weight : make(value, 3);
+    for (int t = 1; t <= 3; ++t) {
+      REQUIRE_OK(adamw ? AdamWUpdate(worker, {}, t, gradient, mean, mean_square, weight, shown)
+                       : SgdUpdate(worker, {.weight_decay = 0.1}, gradient, mean, weight, shown));
+    }
+    return std::pair(Values(worker, weight), Values(worker, shown));
+  };
+  Worker cpu = MakeWorker();
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const bool adamw : {false, true}) {
+      for (const std::int64_t count : {0, 1, 1000, 4099}) {
+        for (const DType master : {DType::kFloat32, DType::kFloat64}) {
+          for (const DType value : kFloatingTypes) {
+            const auto [weight, shown] = step(worker, adamw, count, master, value);
+            const auto [expected, expected_shown] = step(cpu, adamw, count, master, value);
+            CHECK(weight == expected);
+            CHECK(shown == expected_shown);
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("state that does not fit is refused") {
-  auto worker = Worker::Adopt(0, 1, Device::Cpu());
-  REQUIRE_OK(worker);
-  const Tensor two = *worker->Zeros({2}, DType::kFloat32);
-  const Tensor three = *worker->Zeros({3}, DType::kFloat32);
-  CHECK(Says(SgdUpdate(*worker, {}, two, three, two, two), "one shape"));
-  CHECK(Says(SgdUpdate(*worker, {}, *worker->Zeros({2}, DType::kBFloat16), two, two, two),
-             "float32 or float64"));
-  CHECK(Says(AdamWUpdate(*worker, {}, 0, two, two, two, two, two), "steps count from 1"));
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const Tensor two = *worker.Zeros({2}, DType::kFloat32);
+    const Tensor three = *worker.Zeros({3}, DType::kFloat32);
+    CHECK(Says(SgdUpdate(worker, {}, two, three, two, two), "one shape"));
+    CHECK(Says(SgdUpdate(worker, {}, *worker.Zeros({2}, DType::kBFloat16), two, two, two),
+               "float32 or float64"));
+    CHECK(Says(AdamWUpdate(worker, {}, 0, two, two, two, two, two), "steps count from 1"));
+  }
 }
 
 }  // namespace

@@ -87,6 +87,22 @@ TEST_CASE("bad input is one clear line and exit code 2") {
   CheckRefused(sandbox, "bench all_reduce --devices=cpu -b 4K -e 1K", "sizes must rise");
   CheckRefused(sandbox, "bench all_reduce --devices=cpu -f 1", "sizes must rise");
   CheckRefused(sandbox, "bench all_reduce --devices=cpu -o median", "there are sum, avg");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --graph", "graphs are for GPUs");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --peer=nccl", "NCCL is for GPUs");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --peer=mpi",
+               "--peer=mpi: it must be none, nccl or nccl_symmetric");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --transport=pigeon",
+               "transport \"pigeon\": there are auto");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --transport=peer",
+               "all ranks are on the CPU");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --max_lines_bytes=many",
+               "\"many\" is not a size");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --lines_blocks=few",
+               "--lines_blocks=few is not a value");
+  CheckRefused(sandbox, "bench all_reduce --devices=cpu --tune", "on two GPUs or more");
+  CheckRefused(sandbox, "bench all_gather --devices=cpu --tune", "--tune for all_reduce");
+  CheckRefused(sandbox, "bench barrier --devices=cpu --graph", "are for collectives");
+  CheckRefused(sandbox, "bench limits --devices=cpu", "limits: they are those of GPUs");
   CheckRefused(sandbox, "info --ranks", "--ranks needs a value");
 }
 

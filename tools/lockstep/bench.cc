@@ -51,17 +51,25 @@ const std::vector<std::string>& BenchNames() {
     for (const CollectiveKind kind : kCollectives) all.emplace_back(Name(kind));
     all.emplace_back("barrier");
     all.emplace_back("executor");
+    all.emplace_back("limits");
     return all;
   }();
   return names;
 }
 
 absl::Status Bench(const std::string& name, const BenchOptions& options) {
+  for (const CollectiveKind kind : kCollectives) {
+    if (name != Name(kind)) continue;
+    if (!options.tune) return BenchCollective(kind, options);
+    if (kind == CollectiveKind::kAllReduce) return TuneAllReduce(options);
+  }
+  if (options.graph || options.peer != BenchPeer::kNone || options.tune) {
+    return absl::InvalidArgumentError(
+        "bench: --graph and --peer are for collectives, --tune for all_reduce");
+  }
   if (name == "barrier") return BenchBarrier(options);
   if (name == "executor") return BenchExecutor(options);
-  for (const CollectiveKind kind : kCollectives) {
-    if (name == Name(kind)) return BenchCollective(kind, options);
-  }
+  if (name == "limits") return BenchLimits(options);
   return absl::InvalidArgumentError(
       absl::StrCat("bench: \"", name, "\" is not one of ", absl::StrJoin(BenchNames(), ", ")));
 }

@@ -7,24 +7,35 @@
 #include <string>
 #include <vector>
 
-#include "lockstep/collective/collective_call.h"
+#include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/executor.h"
 
 namespace lockstep::tools {
 
-/// The flags of nccl-tests, and where to run.
+/// Who takes turns with lockstep, on GPUs.
+enum class BenchPeer : unsigned char {
+  kNone,
+  kNccl,           // on the same buffers
+  kNcclSymmetric,  // on buffers of its own, in symmetric windows
+};
+
+/// The flags of nccl-tests, where to run, and how.
 struct BenchOptions {
   Executor::Options executor;
+  CollectiveBarrierOptions barrier;
   std::int64_t min_bytes = 1 << 10;   // -b
   std::int64_t max_bytes = 64 << 20;  // -e
   double factor = 2;                  // -f
-  int iterations = 0;                 // -n; 0: as many as take about half a second
+  int iterations = 0;                 // -n; 0: as many as take long enough
   int warmup = 5;                     // -w
   bool check = true;                  // -c
   DType dtype = DType::kFloat32;      // -d
   ReduceOp op = ReduceOp::kSum;       // -o
   bool in_place = false;
   bool json = false;
+  bool graph = false;
+  BenchPeer peer = BenchPeer::kNone;
+  bool tune = false;
 };
 
 /// Microseconds of many iterations, each that of the slowest rank.
@@ -36,7 +47,7 @@ struct Times {
 };
 Times Summarize(std::vector<double> microseconds);
 
-/// The names that `lockstep bench` takes: the collectives, "barrier" and "executor".
+/// The names that `lockstep bench` takes: the collectives, "barrier", "executor" and "limits".
 const std::vector<std::string>& BenchNames();
 
 /// Runs one benchmark and writes its table, or its JSON, to stdout.
@@ -47,6 +58,11 @@ absl::Status Bench(const std::string& name, const BenchOptions& options);
 absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options);
 absl::Status BenchBarrier(const BenchOptions& options);
 absl::Status BenchExecutor(const BenchOptions& options);
+/// What the links, the copy engines and launches of these GPUs can do. kUnavailable: this build has
+/// no CUDA.
+absl::Status BenchLimits(const BenchOptions& options);
+/// Searches the AllReduceTuning of these GPUs, and prints it as code.
+absl::Status TuneAllReduce(const BenchOptions& options);
 
 /// "4K", "64M", "1G" or plain bytes. kInvalidArgument: none of these, or more than 2^62.
 absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text);

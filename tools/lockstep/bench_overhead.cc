@@ -131,7 +131,7 @@ class ConditionVariablePool {
 
 absl::Status BenchBarrier(const BenchOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor, options.barrier));
   const int ranks = executor->world_size();
   std::barrier<> standard(ranks);
   pthread_barrier_t posix;

@@ -34,12 +34,22 @@ ABSL_FLAG(bool, verify, false, "also train with one rank, and compare losses and
 ABSL_FLAG(std::string, b, "1K", "smallest size in bytes");
 ABSL_FLAG(std::string, e, "64M", "largest size in bytes");
 ABSL_FLAG(double, f, 2, "factor from one size to the next");
-ABSL_FLAG(int, n, 0, "iterations (0: as many as take about half a second)");
+ABSL_FLAG(int, n, 0, "iterations; on GPUs, calls per round (0: as many as take long enough)");
 ABSL_FLAG(int, w, 5, "iterations before that, which do not count");
 ABSL_FLAG(bool, c, true, "check every element of every rank's result");
 ABSL_FLAG(std::string, d, "float32", "element type");
 ABSL_FLAG(std::string, o, "sum", "reduction: sum, avg, prod, min or max");
 ABSL_FLAG(bool, in_place, false, "let inputs and outputs be one memory");
+ABSL_FLAG(bool, graph, false, "GPUs: capture the calls in a CUDA graph, and time its replays");
+ABSL_FLAG(std::string, peer, "none",
+          "GPUs: who takes turns with lockstep: none, nccl or nccl_symmetric");
+ABSL_FLAG(std::string, transport, "auto", "how data moves: auto, cpu, peer or ordered");
+ABSL_FLAG(bool, tune, false, "GPUs: search the settings of all_reduce below");
+ABSL_FLAG(absl::optional<std::string>, max_lines_bytes, absl::nullopt,
+          "all_reduce: up to this size data travels in lines");
+ABSL_FLAG(absl::optional<int>, lines_blocks, absl::nullopt, "all_reduce: blocks that carry lines");
+ABSL_FLAG(absl::optional<int>, lines_threads, absl::nullopt, "all_reduce: threads of each of them");
+ABSL_FLAG(absl::optional<int>, push_blocks, absl::nullopt, "all_reduce: blocks that push tiles");
 
 namespace lockstep::tools {
 
@@ -48,7 +58,10 @@ const std::vector<const char*> kTrainFlags = {
     "devices",   "ranks",      "pin",   "hidden", "epochs", "batch",  "learning_rate",
     "optimizer", "activation", "dtype", "seed",   "data",   "format", "verify"};
 const std::vector<const char*> kBenchFlags = {
-    "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format"};
+    "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format",
+    // On GPUs.
+    "graph", "peer", "transport", "tune", "max_lines_bytes", "lines_blocks", "lines_threads",
+    "push_blocks"};
 
 namespace {
 
@@ -196,9 +209,35 @@ absl::StatusOr<TrainOptions> TrainOptionsFromFlags() {
   return options;
 }
 
+namespace {
+
+absl::StatusOr<BenchPeer> PeerFromFlags() {
+  const std::string peer = absl::GetFlag(FLAGS_peer);
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("peer", peer, {"none", "nccl", "nccl_symmetric"}));
+  if (peer == "none") return BenchPeer::kNone;
+  return peer == "nccl" ? BenchPeer::kNccl : BenchPeer::kNcclSymmetric;
+}
+
+absl::StatusOr<CollectiveBarrierOptions> BarrierOptionsFromFlags() {
+  CollectiveBarrierOptions options;
+  LOCKSTEP_ASSIGN_OR_RETURN(options.transport, ParseTransportKind(absl::GetFlag(FLAGS_transport)));
+  AllReduceTuning& tuning = options.tuning;
+  if (const auto bytes = absl::GetFlag(FLAGS_max_lines_bytes); bytes.has_value()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(tuning.max_lines_bytes, ParseBytes(*bytes));
+  }
+  tuning.lines_blocks = absl::GetFlag(FLAGS_lines_blocks).value_or(tuning.lines_blocks);
+  tuning.lines_threads = absl::GetFlag(FLAGS_lines_threads).value_or(tuning.lines_threads);
+  tuning.push_blocks = absl::GetFlag(FLAGS_push_blocks).value_or(tuning.push_blocks);
+  return options;
+}
+
+}  // namespace
+
 absl::StatusOr<BenchOptions> BenchOptionsFromFlags() {
   BenchOptions options;
   LOCKSTEP_ASSIGN_OR_RETURN(options.executor, ExecutorOptionsFromFlags());
+  LOCKSTEP_ASSIGN_OR_RETURN(options.barrier, BarrierOptionsFromFlags());
+  LOCKSTEP_ASSIGN_OR_RETURN(options.peer, PeerFromFlags());
   LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
   LOCKSTEP_ASSIGN_OR_RETURN(options.min_bytes, ParseBytes(absl::GetFlag(FLAGS_b)));
   LOCKSTEP_ASSIGN_OR_RETURN(options.max_bytes, ParseBytes(absl::GetFlag(FLAGS_e)));
@@ -210,6 +249,8 @@ absl::StatusOr<BenchOptions> BenchOptionsFromFlags() {
   options.check = absl::GetFlag(FLAGS_c);
   options.in_place = absl::GetFlag(FLAGS_in_place);
   options.json = absl::GetFlag(FLAGS_format) == "json";
+  options.graph = absl::GetFlag(FLAGS_graph);
+  options.tune = absl::GetFlag(FLAGS_tune);
   return options;
 }
 

@@ -6,8 +6,48 @@
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/pinning.h"
 #include "lockstep/tools/lockstep/bench.h"
+#include "lockstep/tools/lockstep/device_timer.h"
+#include "lockstep/tools/nccl/nccl_peer.h"
 
 namespace lockstep::tools {
+namespace {
+
+// "BLIS, Highway, hwloc, CUDA 13.0; without NCCL".
+std::string BuiltWith() {
+  std::vector<std::string> with = {"BLIS", "Highway"};
+  std::vector<std::string> without;
+  if (internal::CanPin()) {
+    with.emplace_back("hwloc");
+  } else {
+    without.emplace_back("hwloc");
+  }
+  if (const std::string cuda = CudaVersion(); !cuda.empty()) {
+    with.push_back(absl::StrCat("CUDA ", cuda));
+  } else {
+    without.emplace_back("CUDA");
+  }
+  if (const std::string nccl = NcclVersion(); !nccl.empty()) {
+    with.push_back(absl::StrCat("NCCL ", nccl, " (to compare with)"));
+  } else {
+    without.emplace_back("NCCL");
+  }
+  return absl::StrCat(absl::StrJoin(with, ", "), without.empty() ? "" : "; without ",
+                      absl::StrJoin(without, ", "));
+}
+
+// "cpu, 2 CUDA devices: cuda:0 NVIDIA H200, cuda:1 NVIDIA H200; the driver knows CUDA 13.0".
+std::string DevicesHere() {
+  const int count = CudaDeviceCount();
+  std::string text = absl::StrCat("cpu, ", count, " CUDA device", count == 1 ? "" : "s");
+  for (int index = 0; index < count; ++index) {
+    const Device gpu = Device::Cuda(index);
+    absl::StrAppend(&text, index == 0 ? ": " : ", ", gpu.ToString(), " ", GpuName(gpu));
+  }
+  if (count > 0) absl::StrAppend(&text, "; the driver knows CUDA ", CudaDriverVersion());
+  return text;
+}
+
+}  // namespace
 
 absl::Status Info(const Executor::Options& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options));
@@ -16,10 +56,9 @@ absl::Status Info(const Executor::Options& options) {
       executor->rank_devices(), ", ",
       [](std::string* text, const Device& device) { text->append(device.ToString()); });
   std::printf("lockstep   %s\n", LOCKSTEP_VERSION);
-  std::printf("built with BLIS, Highway%s; without CUDA, NCCL\n",
-              internal::CanPin() ? ", hwloc" : "");
+  std::printf("built with %s\n", BuiltWith().c_str());
   std::printf("machine    %s\n", MachineLine().c_str());
-  std::printf("devices    cpu, %d CUDA devices\n", CudaDeviceCount());
+  std::printf("devices    %s\n", DevicesHere().c_str());
   std::printf("ranks      %d, on %s\n", executor->world_size(), devices.c_str());
   std::printf("transport  %s, because %s\n", std::string(barrier->transport()).c_str(),
               std::string(barrier->transport_reason()).c_str());

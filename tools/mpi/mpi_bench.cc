@@ -34,7 +34,7 @@ struct Buffer {
 using Buffers = std::vector<Buffer>;
 
 Buffers MakeBuffers(int ranks, std::size_t count) {
-  static const std::shared_ptr<MemoryPool> pool = *MemoryPool::Create(Device::Cpu());
+  static const std::shared_ptr<MemoryPool> pool = *MemoryPool::Create(Stream());
   Buffers buffers;
   for (int rank = 0; rank < ranks; ++rank) {
     buffers.push_back({*pool->Allocate(static_cast<std::int64_t>(count * sizeof(float))), count});

@@ -1,0 +1,17 @@
+// What a group of ranks on GPUs asks of CUDA. A build without CUDA has the same function
+// (absent.cc).
+#ifndef LOCKSTEP_COLLECTIVE_CUDA_CUDA_H_
+#define LOCKSTEP_COLLECTIVE_CUDA_CUDA_H_
+
+#include "lockstep/collective/transport.h"
+
+namespace lockstep::internal::cuda {
+
+/// The best transport for ranks on these GPUs, or the one that `options` names. kUnavailable: it
+/// cannot serve them, and why. kResourceExhausted: no memory for its buffers.
+absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams,
+                                                const TransportOptions& options);
+
+}  // namespace lockstep::internal::cuda
+
+#endif  // LOCKSTEP_COLLECTIVE_CUDA_CUDA_H_

@@ -1,0 +1,89 @@
+#include "lockstep/collective/cuda/device_group.h"
+
+#include <new>
+#include <thread>
+
+#include "absl/time/time.h"
+
+namespace lockstep::internal::cuda {
+
+absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<const Stream> streams,
+                                                                 std::chrono::nanoseconds timeout) {
+  std::unique_ptr<DeviceGroup> group(new DeviceGroup(streams, timeout));
+  const DeviceGuard guard(group->device(0));
+  void* memory = nullptr;
+  const std::size_t num_words = streams.size() + 1;
+  // Host and devices see it at one address.
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(group->device(0),
+                                cudaHostAlloc(&memory, num_words * sizeof(Word),
+                                              cudaHostAllocPortable | cudaHostAllocMapped));
+  group->words_ = static_cast<Word*>(memory);
+  for (std::size_t i = 0; i < num_words; ++i) new (&group->words_[i]) Word{0};
+  return group;
+}
+
+DeviceGroup::~DeviceGroup() {
+  if (words_ == nullptr) return;
+  // Nothing that waits is left behind, and nothing that uses what is freed now.
+  Abort();
+  for (int rank = 0; rank < num_ranks(); ++rank) Synchronize(rank).IgnoreError();
+  const DeviceGuard guard(device(0));
+  cudaFreeHost(words_);
+}
+
+Watch DeviceGroup::watch(int rank) const {
+  return {.abort = reinterpret_cast<std::uint32_t*>(&words_[0].value),
+          .report = reinterpret_cast<std::uint32_t*>(&words_[rank + 1].value),
+          .lookout = nullptr,
+          .timeout_ns = static_cast<std::uint64_t>(timeout_.count())};
+}
+
+bool DeviceGroup::IsCapturing(int rank) const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(native(rank), &status) == cudaSuccess &&
+         status == cudaStreamCaptureStatusActive;
+}
+
+absl::Status DeviceGroup::Health() const {
+  for (int rank = 0; rank < num_ranks(); ++rank) {
+    const std::uint32_t report = words_[rank + 1].value.load(std::memory_order_relaxed);
+    if (report == 0) continue;
+    return absl::DeadlineExceededError(
+        absl::StrCat("on ", device(rank).ToString(), " rank ", rank, " waited ",
+                     absl::ToDoubleSeconds(absl::FromChrono(timeout_)), " s for rank ", report - 1,
+                     ", whose stream did not come to the same collective"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DeviceGroup::Synchronize(int rank) const {
+  const DeviceGuard guard(device(rank));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(native(rank)));
+  return absl::OkStatus();
+}
+
+void DeviceGroup::Abort() { words_[0].value.store(1, std::memory_order_relaxed); }
+
+absl::Status DeviceGroup::Reset() {
+  const auto deadline = std::chrono::steady_clock::now() + timeout_;
+  for (int rank = 0; rank < num_ranks(); ++rank) {
+    const DeviceGuard guard(device(rank));
+    cudaError_t error = cudaErrorNotReady;
+    while ((error = cudaStreamQuery(native(rank))) == cudaErrorNotReady) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        return absl::DeadlineExceededError(
+            absl::StrCat("reset: rank ", rank, "'s stream on ", device(rank).ToString(),
+                         " has been busy for ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
+                         " s more; try again when its work is done"));
+      }
+      std::this_thread::yield();
+    }
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), error);
+  }
+  for (int word = 0; word <= num_ranks(); ++word) {
+    words_[word].value.store(0, std::memory_order_relaxed);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::internal::cuda

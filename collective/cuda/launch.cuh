@@ -1,0 +1,38 @@
+// Launching kernels that overlap with the end of the one before.
+#ifndef LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
+#define LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+namespace lockstep::internal::cuda {
+
+/// The first thing that a kernel launched by LaunchOverlapped does. Lets the next one be set up
+/// meanwhile, and returns when all work queued before is done: until then nothing may be read or
+/// written. Devices before Hopper have done so already.
+__device__ __forceinline__ void AwaitWorkBefore() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// A launch whose blocks may take their places on the device while the kernel before is still at
+/// work, if that kernel allows it (programmatic dependent launch).
+template <typename Work>
+cudaError_t LaunchOverlapped(void (*kernel)(Work), int num_blocks, int num_threads,
+                             cudaStream_t stream, const Work& work) {
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(num_blocks));
+  config.blockDim = dim3(static_cast<unsigned>(num_threads));
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, work);
+}
+
+}  // namespace lockstep::internal::cuda
+
+#endif  // LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_

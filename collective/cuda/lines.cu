@@ -1,0 +1,308 @@
+#include <algorithm>
+
+#include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/launch.cuh"
+#include "lockstep/collective/cuda/signals.cuh"
+#include "lockstep/collective/cuda/tree.cuh"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+// A line is 128 bytes, written and read by eight neighbouring lanes, 16 bytes each; the last eight
+// bytes are the round's number. Two lines together carry 15 slots: lane j below 7 has slot j in the
+// first line and slot 8 + j in the second, and lane 7 has one half of slot 7 in each. A warp
+// handles a pack: four such pairs.
+constexpr int kLineBytes = 128;
+constexpr int kSlotsPerPair = 15;
+constexpr int kPairsPerPack = 4;
+constexpr int kLinesPerPack = 2 * kPairsPerPack;
+constexpr int kSlotsPerPack = kSlotsPerPair * kPairsPerPack;
+constexpr std::int64_t kPackBytes = kSlotsPerPack * kSlotBytes;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
+template <int kMost>
+struct Work {
+  Peers peers;
+  unsigned char* lines[kMost] = {};
+  unsigned char* own_lines;
+  std::int64_t max_lines;
+  std::int64_t packs_per_warp;
+  const void* in;
+  void* out;
+  std::int64_t count;
+  ReduceOp op;
+  bool aligned;
+};
+
+struct Words {
+  std::uint64_t first;
+  std::uint64_t second;
+};
+
+// Data and number of the round travel in one line: neither can be seen without the other, so no
+// order is asked for. StoreWords pairs with LoadWords.
+__device__ __forceinline__ void StoreWords(unsigned char* to, Words words) {
+  asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(words.first),
+               "l"(words.second)
+               : "memory");
+}
+__device__ __forceinline__ Words LoadWords(const unsigned char* from) {
+  Words words;
+  asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
+               : "=l"(words.first), "=l"(words.second)
+               : "l"(from)
+               : "memory");
+  return words;
+}
+
+// This lane's slots of a pack, and its place in the pack's lines.
+struct Place {
+  __device__ explicit Place(unsigned thread)
+      : lane(static_cast<int>(thread % 32)), of_line(lane % 8), pair(lane / 8) {}
+  __device__ bool has_number() const { return of_line == 7; }
+  __device__ std::int64_t first_slot(std::int64_t pack) const {
+    return pack * kSlotsPerPack + pair * kSlotsPerPair + of_line;
+  }
+  // Not for lane 7, whose one slot is split.
+  __device__ std::int64_t second_slot(std::int64_t pack) const { return first_slot(pack) + 8; }
+  __device__ std::int64_t first_line_at(std::int64_t pack) const {
+    return (pack * kLinesPerPack + pair) * kLineBytes + of_line * kSlotBytes;
+  }
+  static constexpr int kToSecondLine = kPairsPerPack * kLineBytes;
+
+  int lane;
+  int of_line;
+  int pair;
+};
+
+// What a lane holds of a pack: two slots, or one.
+template <typename T>
+struct Held {
+  Slot<T> first;
+  Slot<T> second;
+};
+
+template <typename T>
+__device__ __forceinline__ Words AsWords(const Slot<T>& slot) {
+  return *reinterpret_cast<const Words*>(&slot);
+}
+template <typename T>
+__device__ __forceinline__ Slot<T> AsSlot(const Words& words) {
+  return *reinterpret_cast<const Slot<T>*>(&words);
+}
+
+template <typename T>
+__device__ __forceinline__ Held<T> LoadHeld(const T* data, const Place& place, std::int64_t pack,
+                                            std::int64_t count, bool aligned) {
+  Held<T> held = {};
+  held.first = LoadSlot(data, place.first_slot(pack), count, aligned);
+  if (!place.has_number()) {
+    held.second = LoadSlot(data, place.second_slot(pack), count, aligned);
+  }
+  return held;
+}
+
+template <typename T>
+__device__ __forceinline__ void Send(unsigned char* to, const Place& place, const Held<T>& held,
+                                     std::uint64_t round) {
+  const Words first = AsWords(held.first);
+  if (place.has_number()) {
+    StoreWords(to, {first.first, round});
+    StoreWords(to + Place::kToSecondLine, {first.second, round});
+  } else {
+    StoreWords(to, first);
+    StoreWords(to + Place::kToSecondLine, AsWords(held.second));
+  }
+}
+
+// Polls until both lines are of this round; false when it is time to leave. All lanes of a warp
+// together.
+template <typename T>
+__device__ __forceinline__ bool Receive(const unsigned char* from, const Place& place,
+                                        std::uint64_t round, const Watch& watch, int peer,
+                                        Held<T>& held) {
+  Patience patience(watch);
+  for (;;) {
+    const Words first = LoadWords(from);
+    const Words second = LoadWords(from + Place::kToSecondLine);
+    const bool here = !place.has_number() || (first.second == round && second.second == round);
+    if (__all_sync(kAllLanes, here)) {
+      held.first = place.has_number() ? AsSlot<T>({first.first, second.first}) : AsSlot<T>(first);
+      held.second = AsSlot<T>(second);
+      return true;
+    }
+    if (!__all_sync(kAllLanes, place.lane != 0 || patience.Lasts(peer))) return false;
+  }
+}
+
+// One warp's part of a round: pack after pack, receiving some packs behind the sending, so that the
+// links stay busy. A warp's lines, and the number of its rounds, are its own: it waits for the same
+// warp of its peers and for nobody on this device.
+template <typename T, int kMost>
+class Carrier {
+ public:
+  __device__ Carrier(const Work<kMost>& work, std::int64_t warp, std::int64_t num_warps)
+      : work_(work),
+        peers_(work.peers),
+        place_(threadIdx.x),
+        warp_(warp),
+        num_warps_(num_warps),
+        counter_(&peers_.inbox[peers_.rank]->line_rounds[warp]),
+        round_(*counter_ + 1),
+        half_(static_cast<std::int64_t>(round_ % 2) * peers_.num_ranks) {}
+
+  __device__ void Run() {
+    const std::int64_t packs =
+        (work_.count * static_cast<std::int64_t>(sizeof(T)) + kPackBytes - 1) / kPackBytes;
+    const std::int64_t turns = (packs - warp_ + num_warps_ - 1) / num_warps_;
+    for (std::int64_t turn = 0; turn < turns + kLag; ++turn) {
+      if (turn < turns) SendPack(turn);
+      if (turn >= kLag && turn - kLag < turns && !ReceivePack(turn - kLag)) return;
+    }
+    if (place_.lane == 0 && turns > 0) *counter_ = round_;
+  }
+
+ private:
+  // Packs that a warp sends ahead.
+  static constexpr std::int64_t kLag = 2;
+
+  __device__ std::int64_t PackAt(std::int64_t turn) const { return warp_ + turn * num_warps_; }
+  // Where this lane's part of the pack stands among the lines from `source`.
+  __device__ std::int64_t LineAt(std::int64_t turn, int source) const {
+    return (half_ + source) * work_.max_lines * kLineBytes +
+           place_.first_line_at(warp_ * work_.packs_per_warp + turn);
+  }
+  __device__ Held<T> Own(std::int64_t turn) const {
+    return LoadHeld(static_cast<const T*>(work_.in), place_, PackAt(turn), work_.count,
+                    work_.aligned);
+  }
+
+  __device__ void SendPack(std::int64_t turn) {
+    const Held<T> held = Own(turn);
+#pragma unroll
+    for (int r = 0; r < kMost; ++r) {
+      if (r < peers_.num_ranks && r != peers_.rank) {
+        Send(work_.lines[r] + LineAt(turn, peers_.rank), place_, held, round_);
+      }
+    }
+  }
+
+  __device__ bool ReceivePack(std::int64_t turn) {
+    const Held<T> own = Own(turn);
+    Slot<T> first[kMost];
+    Slot<T> second[kMost];
+#pragma unroll
+    for (int r = 0; r < kMost; ++r) {
+      if (r < peers_.num_ranks) {
+        Held<T> held = own;
+        if (r != peers_.rank &&
+            !Receive(work_.own_lines + LineAt(turn, r), place_, round_, peers_.watch, r, held)) {
+          return false;
+        }
+        first[r] = held.first;
+        second[r] = held.second;
+      }
+    }
+    VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
+      const bool average = work_.op == ReduceOp::kAverage;
+      T* const out = static_cast<T*>(work_.out);
+      StoreSlot(out, place_.first_slot(PackAt(turn)), work_.count, work_.aligned,
+                ReduceSlots<kOp>(first, peers_.num_ranks, average));
+      if (place_.has_number()) return;
+      StoreSlot(out, place_.second_slot(PackAt(turn)), work_.count, work_.aligned,
+                ReduceSlots<kOp>(second, peers_.num_ranks, average));
+    });
+    return true;
+  }
+
+  const Work<kMost>& work_;
+  const Peers& peers_;
+  const Place place_;
+  const std::int64_t warp_;
+  const std::int64_t num_warps_;
+  std::uint64_t* const counter_;
+  const std::uint64_t round_;
+  const std::int64_t half_;
+};
+
+template <typename T, int kMost>
+__global__ void __launch_bounds__(512) LinesKernel(const __grid_constant__ Work<kMost> work) {
+  AwaitWorkBefore();
+  const std::int64_t warps_per_block = blockDim.x / 32;
+  Carrier<T, kMost>(work, blockIdx.x * warps_per_block + threadIdx.x / 32,
+                    gridDim.x * warps_per_block)
+      .Run();
+}
+
+std::int64_t NumPacks(std::int64_t bytes) { return (bytes + kPackBytes - 1) / kPackBytes; }
+
+std::int64_t MostWarps(const LinesLayout& layout) {
+  return std::int64_t{layout.most_blocks} * (layout.num_threads / 32);
+}
+std::int64_t PacksPerWarp(const LinesLayout& layout) {
+  const std::int64_t warps = MostWarps(layout);
+  return std::max<std::int64_t>(1, (NumPacks(layout.most_bytes) + warps - 1) / warps);
+}
+std::int64_t MaxPacks(const LinesLayout& layout) {
+  return MostWarps(layout) * PacksPerWarp(layout);
+}
+
+template <int kMost>
+Work<kMost> Narrowed(const LinesWork& work) {
+  const auto aligned = [](const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % kSlotBytes == 0;
+  };
+  Work<kMost> narrow = {.peers = work.peers,
+                        .own_lines = static_cast<unsigned char*>(work.lines[work.peers.rank]),
+                        .max_lines = MaxPacks(work.layout) * kLinesPerPack,
+                        .packs_per_warp = PacksPerWarp(work.layout),
+                        .in = work.in,
+                        .out = work.out,
+                        .count = work.count,
+                        .op = work.op,
+                        .aligned = aligned(work.in) && aligned(work.out)};
+  for (int rank = 0; rank < work.peers.num_ranks; ++rank) {
+    narrow.lines[rank] = static_cast<unsigned char*>(work.lines[rank]);
+  }
+  return narrow;
+}
+
+template <typename T, int kMost>
+cudaError_t Launch(const LinesWork& work, cudaStream_t stream) {
+  const int warps_per_block = work.layout.num_threads / 32;
+  const std::int64_t packs = NumPacks(work.count * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t blocks = (packs + warps_per_block - 1) / warps_per_block;
+  // Each warp has one pack, or all blocks are there: a warp's packs never are more than its lines.
+  return LaunchOverlapped(LinesKernel<T, kMost>,
+                          static_cast<int>(std::min<std::int64_t>(blocks, work.layout.most_blocks)),
+                          work.layout.num_threads, stream, Narrowed<kMost>(work));
+}
+
+}  // namespace
+
+std::int64_t LinesBufferBytes(int num_ranks, const LinesLayout& layout) {
+  return 2 * num_ranks * MaxPacks(layout) * kLinesPerPack * kLineBytes;
+}
+
+cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream) {
+  return VisitDType(work.dtype, [&]<typename T>() {
+    if (work.peers.num_ranks <= 2) return Launch<T, 2>(work, stream);
+    if (work.peers.num_ranks <= 4) return Launch<T, 4>(work, stream);
+    return Launch<T, 8>(work, stream);
+  });
+}
+
+cudaError_t LoadLinesKernels() {
+  cudaFuncAttributes attributes;
+  cudaError_t error = cudaSuccess;
+  for (const DType dtype : kAllDTypes) {
+    VisitDType(dtype, [&]<typename T>() {
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, LinesKernel<T, 2>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, LinesKernel<T, 4>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, LinesKernel<T, 8>);
+    });
+  }
+  return error;
+}
+
+}  // namespace lockstep::internal::cuda

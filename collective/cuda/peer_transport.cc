@@ -1,0 +1,209 @@
+#include <algorithm>
+
+#include "lockstep/collective/cuda/moves.h"
+#include "lockstep/collective/cuda/transports.h"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+// Memory of one device, freed with its owner.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  ~DeviceBuffer() {
+    if (data_ == nullptr) return;
+    const DeviceGuard guard(device_);
+    cudaFree(data_);
+  }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+
+  absl::Status Allocate(Device device, std::int64_t bytes) {
+    const DeviceGuard guard(device);
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMalloc(&data_, static_cast<std::size_t>(bytes)));
+    device_ = device;
+    bytes_ = static_cast<std::size_t>(bytes);
+    return absl::OkStatus();
+  }
+  // Waits until it is done.
+  absl::Status Zero(cudaStream_t stream) {
+    const DeviceGuard guard(device_);
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemsetAsync(data_, 0, bytes_, stream));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaStreamSynchronize(stream));
+    return absl::OkStatus();
+  }
+  void* data() const { return data_; }
+
+ private:
+  Device device_ = Device::Cpu();
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+bool IsAligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
+
+class PeerTransport final : public Transport {
+ public:
+  PeerTransport(std::unique_ptr<DeviceGroup> group, const AllReduceTuning& tuning)
+      : group_(std::move(group)),
+        tuning_(tuning),
+        ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
+
+  ~PeerTransport() override {
+    // Kernels of one rank use the buffers of all.
+    group_->Abort();
+    for (int rank = 0; rank < group_->num_ranks(); ++rank) group_->Synchronize(rank).IgnoreError();
+  }
+
+  absl::Status Allocate() {
+    const int num_ranks = group_->num_ranks();
+    if (num_ranks == 1) return absl::OkStatus();
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      const Device device = group_->device(rank);
+      Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
+      LOCKSTEP_RETURN_IF_ERROR(mine.inbox.Allocate(device, sizeof(Inbox)));
+      LOCKSTEP_RETURN_IF_ERROR(mine.lines.Allocate(device, LinesBufferBytes(num_ranks, Layout())));
+      LOCKSTEP_RETURN_IF_ERROR(
+          mine.tiles.Allocate(device, PushBufferBytes(num_ranks, tuning_.push_blocks)));
+    }
+    return ZeroAll();
+  }
+
+  absl::string_view name() const override { return "peer"; }
+  bool meets_again() const override { return false; }
+
+  absl::Status Move(const Round& round) override {
+    const int rank = round.rank;
+    const DeviceGuard guard(group_->device(rank));
+    if (round.world_size() == 1) return QueueMoves(round, group_->stream(rank));
+    const CollectiveCall& mine = round.mine();
+    const bool sums = mine.kind == CollectiveKind::kAllReduce;
+    if (mine.in_count() == 0 && sums) return absl::OkStatus();
+    if (sums && mine.in_count() * static_cast<std::int64_t>(SizeOf(mine.dtype)) <=
+                    tuning_.max_lines_bytes) {
+      return Lines(round);
+    }
+    if (sums && AllAligned(round)) return Push(round);
+    // In and out between two signals: everyone is there, then everyone is done.
+    LOCKSTEP_RETURN_IF_ERROR(Signal(rank));
+    LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(rank)));
+    return Signal(rank);
+  }
+
+  bool IsCapturing(int rank) const override { return group_->IsCapturing(rank); }
+  absl::Status Health() const override { return group_->Health(); }
+  absl::Status Synchronize(int rank) override { return group_->Synchronize(rank); }
+  void Abort() override { group_->Abort(); }
+  absl::Status Reset() override {
+    LOCKSTEP_RETURN_IF_ERROR(group_->Reset());
+    return group_->num_ranks() == 1 ? absl::OkStatus() : ZeroAll();
+  }
+
+ private:
+  struct Buffers {
+    DeviceBuffer inbox;
+    DeviceBuffer lines;
+    DeviceBuffer tiles;
+  };
+
+  LinesLayout Layout() const {
+    return {tuning_.max_lines_bytes, tuning_.lines_blocks, tuning_.lines_threads};
+  }
+  const Buffers& BuffersOf(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
+
+  // Tiles are guarded by the inbox's counters, lines by the number that they carry.
+  absl::Status ZeroAll() {
+    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+      Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
+      LOCKSTEP_RETURN_IF_ERROR(mine.inbox.Zero(group_->native(rank)));
+      LOCKSTEP_RETURN_IF_ERROR(mine.lines.Zero(group_->native(rank)));
+    }
+    return absl::OkStatus();
+  }
+
+  Peers PeersOf(int rank) const {
+    Peers peers = {
+        .rank = rank, .num_ranks = group_->num_ranks(), .inbox = {}, .watch = group_->watch(rank)};
+    for (int r = 0; r < peers.num_ranks; ++r) {
+      peers.inbox[r] = static_cast<Inbox*>(BuffersOf(r).inbox.data());
+    }
+    peers.watch.lookout = &peers.inbox[rank]->lookout;
+    return peers;
+  }
+
+  static bool AllAligned(const Round& round) {
+    return std::all_of(round.calls.begin(), round.calls.end(), [](const CollectiveCall* call) {
+      return IsAligned(call->in) && IsAligned(call->out);
+    });
+  }
+
+  absl::Status Signal(int rank) {
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank),
+                                  LaunchSignal(PeersOf(rank), group_->native(rank)));
+    return absl::OkStatus();
+  }
+
+  absl::Status Lines(const Round& round) {
+    const CollectiveCall& mine = round.mine();
+    LinesWork work = {};
+    work.peers = PeersOf(round.rank);
+    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.data();
+    work.layout = Layout();
+    work.in = mine.in;
+    work.out = mine.out;
+    work.count = mine.in_count();
+    work.dtype = mine.dtype;
+    work.op = mine.op;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
+                                  LaunchLines(work, group_->native(round.rank)));
+    return absl::OkStatus();
+  }
+
+  absl::Status Push(const Round& round) {
+    const CollectiveCall& mine = round.mine();
+    PushWork work = {};
+    work.peers = PeersOf(round.rank);
+    for (int r = 0; r < round.world_size(); ++r) {
+      work.tiles[r] = BuffersOf(r).tiles.data();
+      work.out[r] = round.calls[static_cast<std::size_t>(r)]->out;
+    }
+    work.in = mine.in;
+    work.count = mine.in_count();
+    work.dtype = mine.dtype;
+    work.op = mine.op;
+    work.num_blocks = tuning_.push_blocks;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
+                                  LaunchPush(work, group_->native(round.rank)));
+    return absl::OkStatus();
+  }
+
+  const std::unique_ptr<DeviceGroup> group_;
+  const AllReduceTuning tuning_;
+  std::vector<Buffers> ranks_;
+};
+
+absl::Status CheckTuning(const AllReduceTuning& tuning) {
+  const bool right = tuning.max_lines_bytes >= 0 && tuning.max_lines_bytes <= (1 << 30) &&
+                     tuning.lines_blocks >= 1 && tuning.push_blocks >= 1 &&
+                     tuning.push_blocks <= Inbox::kMostBlocks && tuning.lines_threads >= 32 &&
+                     tuning.lines_threads <= 512 && tuning.lines_threads % 32 == 0 &&
+                     tuning.lines_blocks * (tuning.lines_threads / 32) <= Inbox::kMostLineWarps;
+  if (right) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "tuning: max_lines_bytes ", tuning.max_lines_bytes, ", lines_blocks ", tuning.lines_blocks,
+      ", push_blocks ", tuning.push_blocks, ", lines_threads ", tuning.lines_threads,
+      "; they must be from 0 to 2^30, at least 1, from 1 to ", Inbox::kMostBlocks,
+      ", and a multiple of 32 up to 512; with ", Inbox::kMostLineWarps, " warps in all at most"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,
+                                                             const AllReduceTuning& tuning) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
+  auto transport = std::make_unique<PeerTransport>(std::move(group), tuning);
+  LOCKSTEP_RETURN_IF_ERROR(transport->Allocate());
+  return transport;
+}
+
+}  // namespace lockstep::internal::cuda

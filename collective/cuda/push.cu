@@ -1,0 +1,303 @@
+#include <algorithm>
+
+#include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/launch.cuh"
+#include "lockstep/collective/cuda/signals.cuh"
+#include "lockstep/collective/cuda/tree.cuh"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+// Tiles that a block may push before the first has been summed up. Deep enough that nobody waits
+// for a flag on its way while the links are busy.
+constexpr int kTileDepth = 8;
+// A block has threads that push, as many that sum, and a warp for each that tells the peers.
+// Telling waits until all writes before have arrived; in warps of its own, nobody waits with it.
+constexpr int kGroupThreads = 256;
+constexpr int kThreads = 2 * kGroupThreads + 2 * 32;
+
+// Slots of 16 bytes that a thread has in flight for each rank.
+constexpr int SlotsPerThread(int most_ranks) {
+  return most_ranks <= 2 ? 4 : most_ranks <= 4 ? 2 : 1;
+}
+constexpr int TileSlots(int most_ranks) { return kGroupThreads * SlotsPerThread(most_ranks); }
+
+template <int kMost>
+struct Work {
+  Peers peers;
+  uint4* tiles[kMost] = {};
+  uint4* own_tiles;
+  const void* in;
+  void* out[kMost] = {};
+  std::int64_t count;
+  ReduceOp op;
+  // Every rank's slice but the last has this many slots.
+  std::int64_t slice_slots;
+};
+
+// What the threads of a block share: for each place of the ring, how often a tile has been pushed,
+// and how often one has been summed, by all threads of the group (PTX's mbarrier). A barrier cannot
+// be overrun: a place is used again when its tile has been told to the peers and they are done.
+struct Shared {
+  std::uint64_t pushed[kTileDepth];
+  std::uint64_t summed[kTileDepth];
+  int failed;
+};
+
+__device__ __forceinline__ unsigned AddressOf(const void* shared) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
+}
+__device__ __forceinline__ void InitBarrier(std::uint64_t* barrier) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(AddressOf(barrier)), "r"(kGroupThreads)
+               : "memory");
+}
+// Releases what this thread wrote to whoever finds the barrier complete.
+__device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
+  asm volatile(
+      "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(AddressOf(barrier))
+      : "memory");
+}
+__device__ __forceinline__ bool IsComplete(const std::uint64_t* barrier, unsigned parity) {
+  unsigned complete;
+  asm volatile(
+      "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+      : "=r"(complete)
+      : "r"(AddressOf(barrier)), "r"(parity)
+      : "memory");
+  return complete != 0;
+}
+
+// One block's part of a round. Tile i of block b is tile b + i * blocks of every slice.
+template <typename T, int kMost>
+class Pusher {
+ public:
+  __device__ Pusher(const Work<kMost>& work, Shared& shared)
+      : work_(work),
+        peers_(work.peers),
+        shared_(shared),
+        block_(static_cast<int>(blockIdx.x)),
+        inbox_(work.peers.inbox[work.peers.rank]),
+        before_(inbox_->tiles_before[block_]) {
+    const std::int64_t tiles = (work.slice_slots + kTileSlots - 1) / kTileSlots;
+    num_tiles_ = tiles <= block_ ? 0 : (tiles - block_ + gridDim.x - 1) / gridDim.x;
+  }
+
+  __device__ void Run() {
+    const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
+    bool lasts = true;
+    if (group == 0) {
+      for (std::int64_t i = 0; i < num_tiles_ && lasts; ++i) lasts = PushTile(i);
+    } else if (group == 1) {
+      for (std::int64_t i = 0; i < num_tiles_ && lasts; ++i) lasts = SumTile(i);
+    } else if (threadIdx.x < 2 * kGroupThreads + 32) {
+      lasts = TellTiles(shared_.pushed, &Inbox::pushed);
+    } else {
+      lasts = TellTiles(shared_.summed, &Inbox::done);
+      // Everyone's results are in this rank's output.
+      const int peer = static_cast<int>(threadIdx.x) % 32;
+      if (lasts && IsPeer(peer)) lasts = AwaitTiles(inbox_->done[block_], peer, num_tiles_);
+    }
+    if (!lasts) Fail();
+    __syncthreads();
+    if (threadIdx.x == 0 && shared_.failed == 0)
+      inbox_->tiles_before[block_] = before_ + num_tiles_;
+  }
+
+ private:
+  static constexpr int kTileSlots = TileSlots(kMost);
+  static constexpr int kPerThread = SlotsPerThread(kMost);
+
+  __device__ bool IsPeer(int rank) const { return rank < peers_.num_ranks && rank != peers_.rank; }
+  __device__ void Fail() { *static_cast<volatile int*>(&shared_.failed) = 1; }
+  __device__ bool HasFailed() const {
+    return *static_cast<volatile const int*>(&shared_.failed) != 0;
+  }
+  __device__ bool AwaitTiles(const Inbox::Tiles& tiles, int peer, std::int64_t value) {
+    return value <= 0 || AwaitFlag(&tiles.of[peer], before_ + value, peers_.watch, peer);
+  }
+
+  // Thread t of the group waits for rank t; all threads of the group together, which meet at the
+  // named barrier `group`.
+  __device__ bool GroupAwaits(const Inbox::Tiles& tiles, std::int64_t value, int group) {
+    const int peer = static_cast<int>(threadIdx.x) % kGroupThreads;
+    if (IsPeer(peer) && !AwaitTiles(tiles, peer, value)) Fail();
+    // One answer for all: who leaves alone would be waited for.
+    unsigned failed;
+    asm volatile(
+        "{ .reg .pred p, q; setp.ne.u32 p, %3, 0; bar.red.or.pred q, %1, %2, p; "
+        "selp.u32 %0, 1, 0, q; }"
+        : "=r"(failed)
+        : "r"(group), "r"(kGroupThreads), "r"(HasFailed() ? 1u : 0u)
+        : "memory");
+    return failed == 0;
+  }
+
+  // Tells the peers, one lane for each, of every tile whose barrier is complete. Pairs with
+  // AwaitFlag; what the group wrote came here by the barrier.
+  __device__ bool TellTiles(const std::uint64_t* barriers,
+                            Inbox::Tiles (Inbox::*tiles)[Inbox::kMostBlocks]) {
+    const int peer = static_cast<int>(threadIdx.x) % 32;
+    for (std::int64_t i = 0; i < num_tiles_; ++i) {
+      const auto parity = static_cast<unsigned>(i / kTileDepth % 2);
+      while (!IsComplete(&barriers[i % kTileDepth], parity)) {
+        if (HasFailed()) return false;
+      }
+      if (IsPeer(peer)) {
+        ReleaseFlag(&(peers_.inbox[peer]->*tiles)[block_].of[peers_.rank], before_ + i + 1);
+      }
+    }
+    return true;
+  }
+
+  // Where rank `source`'s tile i stands in a buffer.
+  __device__ uint4* TileAt(uint4* buffer, std::int64_t i, int source) const {
+    const std::int64_t ring = block_ * std::int64_t{kTileDepth} + i % kTileDepth;
+    return buffer + (ring * peers_.num_ranks + source) * kTileSlots;
+  }
+  __device__ static int InGroup() { return static_cast<int>(threadIdx.x) % kGroupThreads; }
+  // This thread's k-th slot of tile i, counted from the beginning of a slice.
+  __device__ std::int64_t SlotOf(std::int64_t i, int k) const {
+    return (block_ + i * gridDim.x) * kTileSlots + k * kGroupThreads + InGroup();
+  }
+  __device__ bool InSlice(std::int64_t i, int k) const { return SlotOf(i, k) < work_.slice_slots; }
+  // This rank's input to the slice of `owner`.
+  __device__ Slot<T> Own(int owner, std::int64_t i, int k) const {
+    return LoadSlot(static_cast<const T*>(work_.in), owner * work_.slice_slots + SlotOf(i, k),
+                    work_.count, true);
+  }
+
+  __device__ bool PushTile(std::int64_t i) {
+    // The place in the ring is free when its owner is done with the tile before.
+    if (!GroupAwaits(inbox_->done[block_], i - kTileDepth + 1, 1)) return false;
+#pragma unroll
+    for (int owner = 0; owner < kMost; ++owner) {
+      if (IsPeer(owner)) {
+        uint4* const to = TileAt(work_.tiles[owner], i, peers_.rank) + InGroup();
+        Slot<T> slots[kPerThread];
+#pragma unroll
+        for (int k = 0; k < kPerThread; ++k) {
+          if (InSlice(i, k)) slots[k] = Own(owner, i, k);
+        }
+#pragma unroll
+        for (int k = 0; k < kPerThread; ++k) {
+          if (InSlice(i, k)) to[k * kGroupThreads] = *reinterpret_cast<const uint4*>(&slots[k]);
+        }
+      }
+    }
+    Arrive(&shared_.pushed[i % kTileDepth]);
+    return true;
+  }
+
+  // What rank r gives to this thread's k-th slot of tile i.
+  __device__ __forceinline__ Slot<T> Incoming(std::int64_t i, int r, int k) const {
+    if (r == peers_.rank) return Own(r, i, k);
+    // Past the first-level cache, which does not see what peers write.
+    const uint4 words = __ldcg(TileAt(work_.own_tiles, i, r) + k * kGroupThreads + InGroup());
+    return *reinterpret_cast<const Slot<T>*>(&words);
+  }
+
+  __device__ bool SumTile(std::int64_t i) {
+    if (!GroupAwaits(inbox_->pushed[block_], i + 1, 2)) return false;
+    Slot<T> slots[kPerThread][kMost];
+#pragma unroll
+    for (int k = 0; k < kPerThread; ++k) {
+#pragma unroll
+      for (int r = 0; r < kMost; ++r) {
+        if (r < peers_.num_ranks && InSlice(i, k)) slots[k][r] = Incoming(i, r, k);
+      }
+    }
+    VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
+#pragma unroll
+      for (int k = 0; k < kPerThread; ++k) {
+        if (InSlice(i, k)) {
+          StoreAll(peers_.rank * work_.slice_slots + SlotOf(i, k),
+                   ReduceSlots<kOp>(slots[k], peers_.num_ranks, work_.op == ReduceOp::kAverage));
+        }
+      }
+    });
+    Arrive(&shared_.summed[i % kTileDepth]);
+    return true;
+  }
+
+  __device__ void StoreAll(std::int64_t slot, const Slot<T>& result) {
+#pragma unroll
+    for (int r = 0; r < kMost; ++r) {
+      if (r < peers_.num_ranks) {
+        StoreSlot(static_cast<T*>(work_.out[r]), slot, work_.count, true, result);
+      }
+    }
+  }
+
+  const Work<kMost>& work_;
+  const Peers& peers_;
+  Shared& shared_;
+  const int block_;
+  Inbox* const inbox_;
+  const std::uint64_t before_;
+  std::int64_t num_tiles_;
+};
+
+template <typename T, int kMost>
+__global__ void __launch_bounds__(kThreads, 1)
+    PushKernel(const __grid_constant__ Work<kMost> work) {
+  __shared__ Shared shared;
+  if (threadIdx.x < kTileDepth) {
+    InitBarrier(&shared.pushed[threadIdx.x]);
+    InitBarrier(&shared.summed[threadIdx.x]);
+  }
+  if (threadIdx.x == 0) shared.failed = 0;
+  __syncthreads();
+  AwaitWorkBefore();
+  Pusher<T, kMost>(work, shared).Run();
+}
+
+template <typename T, int kMost>
+cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
+  const int num_ranks = work.peers.num_ranks;
+  const std::int64_t slots = (work.count + Slot<T>::kLanes - 1) / Slot<T>::kLanes;
+  // Slices begin at lines of 128 bytes.
+  const std::int64_t slice_slots = ((slots + num_ranks - 1) / num_ranks + 7) / 8 * 8;
+  Work<kMost> narrow = {.peers = work.peers,
+                        .own_tiles = static_cast<uint4*>(work.tiles[work.peers.rank]),
+                        .in = work.in,
+                        .count = work.count,
+                        .op = work.op,
+                        .slice_slots = slice_slots};
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    narrow.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
+    narrow.out[rank] = work.out[rank];
+  }
+  return LaunchOverlapped(PushKernel<T, kMost>, work.num_blocks, kThreads, stream, narrow);
+}
+
+int MostRanks(int num_ranks) { return num_ranks <= 2 ? 2 : num_ranks <= 4 ? 4 : 8; }
+
+}  // namespace
+
+std::int64_t PushBufferBytes(int num_ranks, int num_blocks) {
+  return std::int64_t{num_blocks} * kTileDepth * num_ranks * TileSlots(MostRanks(num_ranks)) *
+         kSlotBytes;
+}
+
+cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
+  return VisitDType(work.dtype, [&]<typename T>() {
+    if (work.peers.num_ranks <= 2) return Launch<T, 2>(work, stream);
+    if (work.peers.num_ranks <= 4) return Launch<T, 4>(work, stream);
+    return Launch<T, 8>(work, stream);
+  });
+}
+
+cudaError_t LoadPushKernels() {
+  cudaFuncAttributes attributes;
+  cudaError_t error = cudaSuccess;
+  for (const DType dtype : kAllDTypes) {
+    VisitDType(dtype, [&]<typename T>() {
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, PushKernel<T, 2>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, PushKernel<T, 4>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, PushKernel<T, 8>);
+    });
+  }
+  return error;
+}
+
+}  // namespace lockstep::internal::cuda

@@ -1,0 +1,187 @@
+#include <algorithm>
+
+#include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/tree.cuh"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+// Enough blocks to fill any device a few times over; the rest is a loop.
+constexpr std::int64_t kMostBlocks = 1024;
+
+// As ReduceWork, with room for kMost ranks.
+template <int kMost>
+struct Work {
+  const void* in[kMost] = {};
+  void* out[kMost] = {};
+  int num_inputs;
+  int num_outputs;
+  ReduceOp op;
+  bool aligned;
+  std::int64_t rows;
+  std::int64_t width;
+  std::int64_t in_pitch;
+  std::int64_t out_pitch;
+};
+
+template <typename T, int kMost>
+__device__ void StoreAll(const Work<kMost>& work, std::int64_t row, std::int64_t slot,
+                         const Slot<T>& result) {
+  for (int out = 0; out < work.num_outputs; ++out) {
+    StoreSlot(static_cast<T*>(work.out[out]) + row * work.out_pitch, slot, work.width, work.aligned,
+              result);
+  }
+}
+
+template <typename T, int kMost>
+__global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__ Work<kMost> work) {
+  const std::int64_t slots_per_row = (work.width + Slot<T>::kLanes - 1) / Slot<T>::kLanes;
+  const std::int64_t slots = work.rows * slots_per_row;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < slots;
+       i += step) {
+    const std::int64_t row = work.rows == 1 ? 0 : i / slots_per_row;
+    const std::int64_t slot = i - row * slots_per_row;
+    Slot<T> inputs[kMost];
+#pragma unroll
+    for (int rank = 0; rank < kMost; ++rank) {
+      if (rank < work.num_inputs) {
+        inputs[rank] = LoadSlot(static_cast<const T*>(work.in[rank]) + row * work.in_pitch, slot,
+                                work.width, work.aligned);
+      }
+    }
+    VisitTreeOp(work.op, [&]<ReduceOp kOp>() {
+      StoreAll(work, row, slot,
+               ReduceSlots<kOp>(inputs, work.num_inputs, work.op == ReduceOp::kAverage));
+    });
+  }
+}
+
+// More ranks than registers hold. Leaf after leaf, where two neighbours of one height stand on top
+// they become one: the same tree, with one value per height.
+template <typename T, ReduceOp kOp>
+__device__ Compute<T> TreeOfMany(const Work<kMostRanks>& work, std::int64_t offset) {
+  Compute<T> partial[8];
+  static_assert(kMostRanks <= 64, "as high as 64 leaves and one over");
+  int height = 0;
+  for (int rank = 0; rank < work.num_inputs; ++rank) {
+    partial[height++] = Load(static_cast<const T*>(work.in[rank])[offset]);
+    for (int merged = rank + 1; merged % 2 == 0; merged /= 2) {
+      --height;
+      partial[height - 1] = Combine<kOp>(partial[height - 1], partial[height]);
+    }
+  }
+  for (; height > 1; --height) {
+    partial[height - 2] = Combine<kOp>(partial[height - 2], partial[height - 1]);
+  }
+  return partial[0];
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    ReduceManyKernel(const __grid_constant__ Work<kMostRanks> work) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+       i < work.rows * work.width; i += step) {
+    const std::int64_t row = i / work.width;
+    const std::int64_t column = i - row * work.width;
+    const std::int64_t offset = row * work.in_pitch + column;
+    Compute<T> value =
+        VisitTreeOp(work.op, [&]<ReduceOp kOp>() { return TreeOfMany<T, kOp>(work, offset); });
+    if (work.op == ReduceOp::kAverage) value = Averaged(value, work.num_inputs);
+    for (int out = 0; out < work.num_outputs; ++out) {
+      static_cast<T*>(work.out[out])[row * work.out_pitch + column] = Rounded<T>(value);
+    }
+  }
+}
+
+__global__ void SwapKernel(unsigned char* a, unsigned char* b, std::int64_t bytes) {
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < bytes;
+       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    const unsigned char kept = a[i];
+    a[i] = b[i];
+    b[i] = kept;
+  }
+}
+
+int NumBlocks(std::int64_t items) {
+  return static_cast<int>(
+      std::clamp<std::int64_t>((items + kThreads - 1) / kThreads, 1, kMostBlocks));
+}
+
+bool IsAligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % kSlotBytes == 0;
+}
+
+// Whether every row of every rank begins at a multiple of 16 bytes.
+bool AllAligned(const ReduceWork& work) {
+  const auto size = static_cast<std::int64_t>(SizeOf(work.dtype));
+  bool aligned = work.rows == 1 || (work.in_pitch * size % kSlotBytes == 0 &&
+                                    work.out_pitch * size % kSlotBytes == 0);
+  for (int rank = 0; rank < work.num_inputs; ++rank) aligned = aligned && IsAligned(work.in[rank]);
+  for (int out = 0; out < work.num_outputs; ++out) aligned = aligned && IsAligned(work.out[out]);
+  return aligned;
+}
+
+template <int kMost>
+Work<kMost> Narrowed(const ReduceWork& work) {
+  Work<kMost> narrow = {.num_inputs = work.num_inputs,
+                        .num_outputs = work.num_outputs,
+                        .op = work.op,
+                        .aligned = AllAligned(work),
+                        .rows = work.rows,
+                        .width = work.width,
+                        .in_pitch = work.in_pitch,
+                        .out_pitch = work.out_pitch};
+  std::copy_n(work.in, work.num_inputs, narrow.in);
+  std::copy_n(work.out, work.num_outputs, narrow.out);
+  return narrow;
+}
+
+template <typename T>
+void Launch(const ReduceWork& work, cudaStream_t stream) {
+  const int most = std::max(work.num_inputs, work.num_outputs);
+  const std::int64_t slots = work.rows * ((work.width + Slot<T>::kLanes - 1) / Slot<T>::kLanes);
+  if (most <= 2) {
+    ReduceKernel<T, 2><<<NumBlocks(slots), kThreads, 0, stream>>>(Narrowed<2>(work));
+  } else if (most <= 4) {
+    ReduceKernel<T, 4><<<NumBlocks(slots), kThreads, 0, stream>>>(Narrowed<4>(work));
+  } else if (most <= 8) {
+    ReduceKernel<T, 8><<<NumBlocks(slots), kThreads, 0, stream>>>(Narrowed<8>(work));
+  } else {
+    const int blocks = NumBlocks(work.rows * work.width);
+    ReduceManyKernel<T><<<blocks, kThreads, 0, stream>>>(Narrowed<kMostRanks>(work));
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchReduce(const ReduceWork& work, cudaStream_t stream) {
+  if (work.rows == 0 || work.width == 0) return cudaSuccess;
+  VisitDType(work.dtype, [&]<typename T>() { Launch<T>(work, stream); });
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  SwapKernel<<<NumBlocks(bytes), kThreads, 0, stream>>>(static_cast<unsigned char*>(a),
+                                                        static_cast<unsigned char*>(b), bytes);
+  return cudaGetLastError();
+}
+
+cudaError_t LoadReduceKernels() {
+  cudaFuncAttributes attributes;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, SwapKernel);
+  for (const DType dtype : kAllDTypes) {
+    VisitDType(dtype, [&]<typename T>() {
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 2>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 4>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 8>);
+      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceManyKernel<T>);
+    });
+  }
+  return error;
+}
+
+}  // namespace lockstep::internal::cuda

@@ -1,0 +1,25 @@
+// The transports on GPUs.
+#ifndef LOCKSTEP_COLLECTIVE_CUDA_TRANSPORTS_H_
+#define LOCKSTEP_COLLECTIVE_CUDA_TRANSPORTS_H_
+
+#include "lockstep/collective/cuda/device_group.h"
+
+namespace lockstep::internal::cuda {
+
+/// For any number of ranks, also on one GPU: streams are ordered by events, and the host meets once
+/// more. Every GPU must reach every other's memory.
+absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(std::unique_ptr<DeviceGroup> group);
+
+/// For 1 to kMostPeers ranks whose kernels run at the same time: they write to each other's memory,
+/// and wait there for each other.
+absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,
+                                                             const AllReduceTuning& tuning);
+
+/// Lets every GPU of the group use every other's memory, and proves it: copies, and kernels' loads
+/// and stores, move a pattern between every ordered pair within a bounded time. kUnavailable: the
+/// pair that cannot, and what went wrong.
+absl::Status ProvePeerAccess(const DeviceGroup& group);
+
+}  // namespace lockstep::internal::cuda
+
+#endif  // LOCKSTEP_COLLECTIVE_CUDA_TRANSPORTS_H_

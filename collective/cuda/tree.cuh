@@ -1,0 +1,159 @@
+// The arithmetic of reductions on a GPU: the bits of collective/reduce_tree.h.
+#ifndef LOCKSTEP_COLLECTIVE_CUDA_TREE_CUH_
+#define LOCKSTEP_COLLECTIVE_CUDA_TREE_CUH_
+
+#include <cstdint>
+#include <type_traits>
+
+#include "lockstep/collective/collective_call.h"
+#include "lockstep/runtime/cuda/device_math.cuh"
+
+namespace lockstep::internal::cuda {
+
+/// What a thread moves at a time: 16 bytes, whatever the type.
+template <typename T>
+struct alignas(16) Slot {
+  static constexpr int kLanes = static_cast<int>(16 / sizeof(T));
+  T lanes[kLanes];
+};
+
+inline constexpr int kSlotBytes = 16;
+
+/// Rounded to T, a NaN to T's canonical quiet one.
+template <typename T>
+__device__ __forceinline__ T Rounded(Compute<T> value) {
+  if constexpr (std::is_same_v<T, Float16>) {
+    return value != value ? Float16{0x7E00} : Convert<Float16, float>::From(value);
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    return value != value ? BFloat16{0x7FC0} : Convert<BFloat16, float>::From(value);
+  } else if constexpr (std::is_same_v<T, float>) {
+    return value != value ? __uint_as_float(0x7FC00000u) : value;
+  } else if constexpr (std::is_same_v<T, double>) {
+    return value != value ? __longlong_as_double(0x7FF8000000000000ll) : value;
+  } else {
+    return value;
+  }
+}
+
+/// One node of the tree. Integers wrap around; minimum and maximum are IEEE 754-2019's.
+template <ReduceOp kOp, typename C>
+__device__ __forceinline__ C Combine(C a, C b) {
+  if constexpr (std::is_integral_v<C>) {
+    using Unsigned = std::make_unsigned_t<C>;
+    const auto ua = static_cast<Unsigned>(a);
+    const auto ub = static_cast<Unsigned>(b);
+    if constexpr (kOp == ReduceOp::kSum) return static_cast<C>(ua + ub);
+    if constexpr (kOp == ReduceOp::kProduct) return static_cast<C>(ua * ub);
+    if constexpr (kOp == ReduceOp::kMin) return b < a ? b : a;
+    if constexpr (kOp == ReduceOp::kMax) return b > a ? b : a;
+  } else {
+    if constexpr (kOp == ReduceOp::kSum) return a + b;
+    if constexpr (kOp == ReduceOp::kProduct) return a * b;
+    if constexpr (kOp == ReduceOp::kMin || kOp == ReduceOp::kMax) {
+      if (a != a) return a;
+      if (b != b) return b;
+      // Equal ones differ in the sign of zero at most.
+      if (a == b) return (signbit(a) != 0) == (kOp == ReduceOp::kMin) ? a : b;
+      return (b < a) == (kOp == ReduceOp::kMin) ? b : a;
+    }
+  }
+}
+
+/// Divided by the number of ranks.
+template <typename C>
+__device__ __forceinline__ C Averaged(C sum, int num_ranks) {
+  if constexpr (std::is_same_v<C, float>) {
+    return __fdiv_rn(sum, static_cast<float>(num_ranks));
+  } else {
+    return sum / static_cast<C>(num_ranks);
+  }
+}
+
+/// The tree over values[0..num_ranks), num_ranks <= kMost: neighbours first, so that the left side
+/// of every node holds a power of two. All indices are known to the compiler: it stays in
+/// registers.
+template <ReduceOp kOp, int kMost, typename C>
+__device__ __forceinline__ C TreeOf(C (&values)[kMost], int num_ranks) {
+#pragma unroll
+  for (int stride = 1; stride < kMost; stride *= 2) {
+#pragma unroll
+    for (int left = 0; left + stride < kMost; left += 2 * stride) {
+      if (left + stride < num_ranks) {
+        values[left] = Combine<kOp>(values[left], values[left + stride]);
+      }
+    }
+  }
+  return values[0];
+}
+
+/// The reduction of one slot of every rank.
+template <ReduceOp kOp, typename T, int kMost>
+__device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMost], int num_ranks,
+                                               bool average) {
+  Slot<T> result;
+#pragma unroll
+  for (int lane = 0; lane < Slot<T>::kLanes; ++lane) {
+    Compute<T> values[kMost];
+#pragma unroll
+    for (int rank = 0; rank < kMost; ++rank) values[rank] = Load(slots[rank].lanes[lane]);
+    Compute<T> value = TreeOf<kOp>(values, num_ranks);
+    if (average) value = Averaged(value, num_ranks);
+    result.lanes[lane] = Rounded<T>(value);
+  }
+  return result;
+}
+
+/// Calls `visitor.template operator()<kOp>()` with the operation whose tree `op` takes. The branch
+/// is the same for all threads.
+template <typename Visitor>
+__device__ __forceinline__ decltype(auto) VisitTreeOp(ReduceOp op, Visitor&& visitor) {
+  switch (op) {
+    case ReduceOp::kProduct:
+      return visitor.template operator()<ReduceOp::kProduct>();
+    case ReduceOp::kMin:
+      return visitor.template operator()<ReduceOp::kMin>();
+    case ReduceOp::kMax:
+      return visitor.template operator()<ReduceOp::kMax>();
+    case ReduceOp::kSum:
+    case ReduceOp::kAverage:
+      break;
+  }
+  return visitor.template operator()<ReduceOp::kSum>();
+}
+
+/// Slot number `slot` of `count` elements at `data`; what lies past the end is zero. `aligned`:
+/// data is aligned to 16 bytes.
+template <typename T>
+__device__ __forceinline__ Slot<T> LoadSlot(const T* data, std::int64_t slot, std::int64_t count,
+                                            bool aligned) {
+  constexpr int kLanes = Slot<T>::kLanes;
+  const std::int64_t begin = slot * kLanes;
+  if (aligned && begin + kLanes <= count) {
+    return *reinterpret_cast<const Slot<T>*>(data + begin);
+  }
+  Slot<T> loaded = {};
+#pragma unroll
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (begin + lane < count) loaded.lanes[lane] = data[begin + lane];
+  }
+  return loaded;
+}
+
+template <typename T>
+__device__ __forceinline__ void StoreSlot(T* data, std::int64_t slot, std::int64_t count,
+                                          bool aligned, const Slot<T>& stored) {
+  constexpr int kLanes = Slot<T>::kLanes;
+  const std::int64_t begin = slot * kLanes;
+  if (aligned && begin + kLanes <= count) {
+    *reinterpret_cast<Slot<T>*>(data + begin) = stored;
+    return;
+  }
+#pragma unroll
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (begin + lane < count) data[begin + lane] = stored.lanes[lane];
+  }
+}
+
+}  // namespace lockstep::internal::cuda
+
+#endif  // LOCKSTEP_COLLECTIVE_CUDA_TREE_CUH_

@@ -1,0 +1,45 @@
+// The ways in which data can move between ranks, and what can be tuned about them.
+#ifndef LOCKSTEP_COLLECTIVE_TRANSPORT_KIND_H_
+#define LOCKSTEP_COLLECTIVE_TRANSPORT_KIND_H_
+
+#include <cstdint>
+
+#include "lockstep/runtime/status.h"
+
+namespace lockstep {
+
+enum class TransportKind : std::uint8_t {
+  /// The best that these devices allow.
+  kAuto,
+  /// All ranks on the CPU: straight from memory to memory.
+  kCpu,
+  /// Two to eight ranks on GPUs of their own that were proved to reach each other's memory: kernels
+  /// that write to their peers and wait for them. To be asked for where ranks share a GPU only in
+  /// tests: all their kernels must fit on it at once.
+  kPeer,
+  /// Ranks on GPUs, any number on one: events order their streams, no kernel waits for another.
+  /// Cannot be captured in a graph.
+  kOrdered,
+};
+
+/// "auto", "cpu", "peer", "ordered".
+absl::string_view Name(TransportKind kind);
+/// The inverse. kInvalidArgument: none of them.
+absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name);
+
+/// How the peer transport sums. Results do not depend on it, times do; `lockstep bench --tune`
+/// measures it anew. The defaults were found on two H200 linked by NVLink.
+struct AllReduceTuning {
+  /// Up to so many bytes a sum travels in lines that carry their own flag, from there on in tiles
+  /// that are pushed to the owner of a slice.
+  std::int64_t max_lines_bytes = 4 << 20;
+  /// Thread blocks of the two kernels at most.
+  int lines_blocks = 264;
+  int push_blocks = 132;
+  /// Threads of a block that carries lines.
+  int lines_threads = 256;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_COLLECTIVE_TRANSPORT_KIND_H_

@@ -1,0 +1,422 @@
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <limits>
+#include <numbers>
+#include <type_traits>
+#include <utility>
+
+#include "lockstep/runtime/check_tensors.h"
+#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device_math.cuh"
+#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/worker_state.h"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kMostAxes = 8;
+constexpr std::int64_t kMostNarrow = std::numeric_limits<std::uint32_t>::max();
+
+unsigned NumBlocks(std::int64_t count) {
+  constexpr std::int64_t kMost = 1 << 16;
+  return static_cast<unsigned>(std::min((count + kThreads - 1) / kThreads, kMost));
+}
+
+// The shape that N tensors have in common and the strides of each, outermost axis first.
+template <int N>
+struct Layout {
+  std::int64_t size = 1;
+  int num_axes = 0;
+  std::int64_t extents[kMostAxes];
+  std::int64_t strides[N][kMostAxes];
+};
+
+// Axes are joined where memory allows, so that contiguous tensors of any shape have one.
+template <std::size_t N>
+absl::StatusOr<Layout<N>> MakeLayout(const Shape& shape,
+                                     const std::array<const Shape*, N>& strides) {
+  Layout<N> layout;
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    if (shape[axis] == 1) continue;
+    int last = layout.num_axes - 1;
+    bool joins = last >= 0;
+    for (std::size_t n = 0; joins && n < N; ++n)
+      joins = layout.strides[n][last] == (*strides[n])[axis] * shape[axis];
+    if (!joins) {
+      if (layout.num_axes == kMostAxes) {
+        return absl::InvalidArgumentError(absl::StrCat("elementwise: a strided tensor of shape ",
+                                                       ToString(shape), "; a GPU takes up to ",
+                                                       kMostAxes, " axes"));
+      }
+      last = layout.num_axes++;
+      layout.extents[last] = 1;
+    }
+    layout.size *= shape[axis];
+    layout.extents[last] *= shape[axis];
+    for (std::size_t n = 0; n < N; ++n) layout.strides[n][last] = (*strides[n])[axis];
+  }
+  if (layout.num_axes == 0) {
+    layout.num_axes = 1;
+    layout.extents[0] = 1;
+    for (auto& stride : layout.strides) stride[0] = 1;
+  }
+  return layout;
+}
+
+// Counts in packs of `count` neighbours from now on, or returns false where some are torn apart.
+template <int N>
+bool Pack(Layout<N>& layout, int count) {
+  const int inner = layout.num_axes - 1;
+  if (layout.extents[inner] % count != 0) return false;
+  for (const auto& strides : layout.strides) {
+    if (strides[inner] != 1) return false;
+    for (int axis = 0; axis < inner; ++axis) {
+      if (strides[axis] % count != 0) return false;
+    }
+  }
+  layout.size /= count;
+  layout.extents[inner] /= count;
+  for (auto& strides : layout.strides) {
+    for (int axis = 0; axis < inner; ++axis) strides[axis] /= count;
+  }
+  return true;
+}
+
+// Neighbours that move in one access.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount) Packed {
+  T at[kCount];
+};
+
+template <int N>
+__device__ __forceinline__ void FindOffsets(const Layout<N>& layout, std::int64_t index,
+                                            std::int64_t (&at)[N]) {
+  // 64-bit division takes several times as long.
+  const bool narrow = layout.size <= kMostNarrow;
+#pragma unroll
+  for (int n = 0; n < N; ++n) at[n] = 0;
+  for (int axis = layout.num_axes - 1; axis > 0; --axis) {
+    const std::int64_t extent = layout.extents[axis];
+    const std::int64_t outer =
+        narrow ? static_cast<std::uint32_t>(index) / static_cast<std::uint32_t>(extent)
+               : index / extent;
+    const std::int64_t inner = index - outer * extent;
+#pragma unroll
+    for (int n = 0; n < N; ++n) at[n] += inner * layout.strides[n][axis];
+    index = outer;
+  }
+#pragma unroll
+  for (int n = 0; n < N; ++n) at[n] += index * layout.strides[n][0];
+}
+
+template <int kCount, typename Op, typename Out, typename... In>
+__device__ __forceinline__ void Apply(Op op, Packed<Out, kCount>& out, Packed<In, kCount>... in) {
+  Packed<Out, kCount> results;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) results.at[i] = op(in.at[i]...);
+  out = results;
+}
+
+template <int kCount, typename Op, typename Out, typename... In, std::size_t... kInput>
+__device__ __forceinline__ void ApplyAt(Op op, std::index_sequence<kInput...>,
+                                        const std::int64_t (&at)[1 + sizeof...(In)],
+                                        Packed<Out, kCount>* out, const Packed<In, kCount>*... in) {
+  Apply<kCount>(op, out[at[0]], in[at[1 + kInput]]...);
+}
+
+// out = op(in...), element by element.
+template <int kCount, typename Op, typename Out, typename... In>
+__global__ void __launch_bounds__(kThreads)
+    ElementwiseKernel(Op op, Layout<1 + sizeof...(In)> layout, Packed<Out, kCount>* out,
+                      const Packed<In, kCount>*... in) {
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < layout.size;
+       i += step) {
+    std::int64_t at[1 + sizeof...(In)];
+    FindOffsets(layout, i, at);
+    ApplyAt<kCount>(op, std::make_index_sequence<sizeof...(In)>(), at, out, in...);
+  }
+}
+
+// As many as the widest of the types has in 16 bytes.
+template <typename... T>
+constexpr int kPackCount = static_cast<int>(16 / std::max({sizeof(T)...}));
+
+template <int kCount, typename T>
+bool IsAligned(const T* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % alignof(Packed<T, kCount>) == 0;
+}
+
+template <int kCount, typename Op, typename Out, typename... In>
+void LaunchElementwise(cudaStream_t stream, Op op, const Layout<1 + sizeof...(In)>& layout,
+                       Out* out, const In*... in) {
+  ElementwiseKernel<kCount, Op, Out, In...><<<NumBlocks(layout.size), kThreads, 0, stream>>>(
+      op, layout, reinterpret_cast<Packed<Out, kCount>*>(out),
+      reinterpret_cast<const Packed<In, kCount>*>(in)...);
+}
+
+// `strides` are out's, then those of each input.
+template <typename Op, typename Out, typename... In>
+absl::Status Elementwise(Worker& worker, Op op, const Shape& shape,
+                         const std::array<const Shape*, 1 + sizeof...(In)>& strides, Out* out,
+                         const In*... in) {
+  constexpr int kCount = kPackCount<Out, In...>;
+  LOCKSTEP_ASSIGN_OR_RETURN(auto layout, MakeLayout(shape, strides));
+  const DeviceGuard guard(worker.device());
+  if (IsAligned<kCount>(out) && (true && ... && IsAligned<kCount>(in)) && Pack(layout, kCount)) {
+    LaunchElementwise<kCount>(StreamOf(worker), op, layout, out, in...);
+  } else {
+    LaunchElementwise<1>(StreamOf(worker), op, layout, out, in...);
+  }
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  return absl::OkStatus();
+}
+
+template <typename Kernel>
+cudaError_t LoadKernel(Kernel* kernel) {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, kernel);
+}
+template <typename Op, typename Out, typename... In>
+cudaError_t LoadElementwise() {
+  const cudaError_t error = LoadKernel(ElementwiseKernel<1, Op, Out, In...>);
+  if (error != cudaSuccess) return error;
+  return LoadKernel(ElementwiseKernel<kPackCount<Out, In...>, Op, Out, In...>);
+}
+
+// What moves without being looked at needs one kernel for each size, not for each type.
+template <typename T>
+using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t,
+                                std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
+template <typename T, typename Other>
+using Moved = std::conditional_t<std::is_same_v<T, Other>, Bits<T>, T>;
+
+template <typename T>
+struct Value {
+  T value;
+  __device__ T operator()() const { return value; }
+};
+template <typename To, typename From>
+struct Converted {
+  __device__ To operator()(From x) const { return Convert<To, Compute<From>>::From(Load(x)); }
+};
+template <typename T>
+struct Added {
+  __device__ T operator()(T x, T y) const {
+    return Convert<T, Compute<T>>::From(Load(x) + Load(y));
+  }
+};
+
+template <typename V>
+__device__ V Phi(V x) {
+  constexpr V kSqrtHalf = static_cast<V>(std::numbers::sqrt2 / 2);
+  return V{0.5} * (V{1} + std::erf(x * kSqrtHalf));
+}
+
+template <typename T, Activation kActivation>
+struct Activated {
+  __device__ T operator()(T element) const {
+    using V = Compute<T>;
+    const V x = Load(element);
+    if constexpr (kActivation == Activation::kRelu) {
+      // Written so that a NaN stays one.
+      return Convert<T, V>::From(x < 0 ? V{0} : x);
+    } else {
+      return Convert<T, V>::From(x * Phi(x));
+    }
+  }
+};
+template <typename T, Activation kActivation>
+struct SlopeTimes {
+  __device__ T operator()(T element, T above) const {
+    using V = Compute<T>;
+    const V x = Load(element);
+    if constexpr (kActivation == Activation::kRelu) {
+      return Convert<T, V>::From(x > 0 ? Load(above) : V{0});
+    } else {
+      constexpr V kDensityAtZero =
+          static_cast<V>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2);
+      const V density = std::exp(V{-0.5} * x * x) * kDensityAtZero;
+      return Convert<T, V>::From((Phi(x) + x * density) * Load(above));
+    }
+  }
+};
+
+// Calls visitor<T, activation>() and returns its status, or OK for a type that is not floating.
+template <typename Visitor>
+absl::Status VisitActivation(DType dtype, Activation activation, Visitor&& visitor) {
+  return VisitDType(dtype, [&]<typename T>() -> absl::Status {
+    if constexpr (std::is_integral_v<T>) {
+      return absl::OkStatus();
+    } else if (activation == Activation::kRelu) {
+      return visitor.template operator()<T, Activation::kRelu>();
+    } else {
+      return visitor.template operator()<T, Activation::kGelu>();
+    }
+  });
+}
+
+template <typename T>
+T* Pointer(const Tensor& tensor) {
+  return static_cast<T*>(tensor.raw_data());
+}
+
+// UniformAt() of runtime/random.h.
+__device__ float UniformOnDevice(std::uint64_t seed, std::uint64_t index) {
+  std::uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return __fmul_rn(static_cast<float>(z >> 40), 0x1p-24f);
+}
+
+struct UniformBlock {
+  std::uint64_t seed;
+  float bound;
+  std::int64_t first;  // index of the block's first element in the full matrix
+  std::int64_t full_columns;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t row_stride;
+  std::int64_t column_stride;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) UniformBlockKernel(UniformBlock block, T* out) {
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+       at < block.rows * block.columns; at += step) {
+    const std::int64_t i = at / block.columns;
+    const std::int64_t j = at - i * block.columns;
+    const auto index = static_cast<std::uint64_t>(block.first + i * block.full_columns + j);
+    // Rounded after each step, as on the CPU: ranks on different devices draw one matrix.
+    const float uniform = __fmul_rn(2.0f, UniformOnDevice(block.seed, index));
+    Store(out[i * block.row_stride + j * block.column_stride],
+          __fmul_rn(block.bound, __fsub_rn(uniform, 1.0f)));
+  }
+}
+
+}  // namespace
+
+cudaError_t LoadElementwiseKernels() {
+  cudaError_t first = cudaSuccess;
+  const auto keep = [&first](cudaError_t error) {
+    if (first == cudaSuccess) first = error;
+  };
+  for (const DType dtype : kAllDTypes) {
+    VisitDType(dtype, [&]<typename T>() {
+      keep(LoadElementwise<Value<Bits<T>>, Bits<T>>());
+      for (const DType other : kAllDTypes) {
+        VisitDType(other, [&]<typename Other>() {
+          using From = Moved<T, Other>;
+          using To = Moved<Other, T>;
+          keep(LoadElementwise<Converted<To, From>, To, From>());
+        });
+      }
+    });
+    VisitFloating(dtype, [&]<typename T>() {
+      keep(LoadElementwise<Added<T>, T, T, T>());
+      keep(LoadElementwise<Activated<T, Activation::kRelu>, T, T>());
+      keep(LoadElementwise<Activated<T, Activation::kGelu>, T, T>());
+      keep(LoadElementwise<SlopeTimes<T, Activation::kRelu>, T, T, T>());
+      keep(LoadElementwise<SlopeTimes<T, Activation::kGelu>, T, T, T>());
+      keep(LoadKernel(UniformBlockKernel<T>));
+    });
+  }
+  return first;
+}
+
+absl::Status Fill(Worker& worker, double value, const Tensor& out) {
+  return VisitDType(out.dtype(), [&]<typename T>() -> absl::Status {
+    T filled;
+    internal::Store(filled, value);
+    const Value<Bits<T>> op{std::bit_cast<Bits<T>>(filled)};
+    return Elementwise(worker, op, out.shape(), {&out.strides()}, Pointer<Bits<T>>(out));
+  });
+}
+
+absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
+  if (in.dtype() == out.dtype() && in.is_contiguous() && out.is_contiguous()) {
+    if (in.raw_data() == out.raw_data()) return absl::OkStatus();
+    const DeviceGuard guard(worker.device());
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        worker.device(),
+        cudaMemcpyAsync(out.raw_data(), in.raw_data(), static_cast<std::size_t>(in.size_bytes()),
+                        cudaMemcpyDeviceToDevice, StreamOf(worker)));
+    return absl::OkStatus();
+  }
+  return VisitDType(in.dtype(), [&]<typename T>() {
+    return VisitDType(out.dtype(), [&]<typename Other>() -> absl::Status {
+      using From = Moved<T, Other>;
+      using To = Moved<Other, T>;
+      return Elementwise(worker, Converted<To, From>(), in.shape(), {&out.strides(), &in.strides()},
+                         Pointer<To>(out), Pointer<const From>(in));
+    });
+  });
+}
+
+absl::Status CopyAcross(Worker& worker, const Tensor& in, const Tensor& out) {
+  const DeviceGuard guard(worker.device());
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      worker.device(),
+      cudaMemcpyAsync(out.raw_data(), in.raw_data(), static_cast<std::size_t>(in.size_bytes()),
+                      in.device().is_cpu() ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
+                      StreamOf(worker)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaStreamSynchronize(StreamOf(worker)));
+  return absl::OkStatus();
+}
+
+absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x) {
+  const Shape same_in_every_row = {0, 1};
+  return VisitDType(x.dtype(), [&]<typename T>() -> absl::Status {
+    if constexpr (std::is_integral_v<T>) {
+      return absl::OkStatus();
+    } else {
+      return Elementwise(worker, Added<T>(), x.shape(),
+                         {&x.strides(), &x.strides(), &same_in_every_row}, Pointer<T>(x),
+                         Pointer<const T>(x), Pointer<const T>(bias));
+    }
+  });
+}
+
+absl::Status Activate(Worker& worker, Activation activation, const Tensor& x, const Tensor& out) {
+  return VisitActivation(x.dtype(), activation, [&]<typename T, Activation kActivation>() {
+    return Elementwise(worker, Activated<T, kActivation>(), x.shape(),
+                       {&out.strides(), &x.strides()}, Pointer<T>(out), Pointer<const T>(x));
+  });
+}
+
+absl::Status ActivateBackward(Worker& worker, Activation activation, const Tensor& x,
+                              const Tensor& grad_out, const Tensor& grad_in) {
+  return VisitActivation(x.dtype(), activation, [&]<typename T, Activation kActivation>() {
+    return Elementwise(worker, SlopeTimes<T, kActivation>(), x.shape(),
+                       {&grad_in.strides(), &x.strides(), &grad_out.strides()}, Pointer<T>(grad_in),
+                       Pointer<const T>(x), Pointer<const T>(grad_out));
+  });
+}
+
+absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
+                              std::int64_t first_row, std::int64_t first_column,
+                              std::int64_t full_columns, const Tensor& out) {
+  const UniformBlock block{.seed = seed,
+                           .bound = bound,
+                           .first = first_row * full_columns + first_column,
+                           .full_columns = full_columns,
+                           .rows = out.extent(0),
+                           .columns = out.extent(1),
+                           .row_stride = out.strides()[0],
+                           .column_stride = out.strides()[1]};
+  const DeviceGuard guard(worker.device());
+  VisitFloating(out.dtype(), [&]<typename T>() {
+    UniformBlockKernel<T>
+        <<<NumBlocks(out.size()), kThreads, 0, StreamOf(worker)>>>(block, Pointer<T>(out));
+  });
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::internal::cuda

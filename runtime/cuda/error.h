@@ -1,0 +1,51 @@
+// CUDA's errors as status, and the guard that switches devices.
+#ifndef LOCKSTEP_RUNTIME_CUDA_ERROR_H_
+#define LOCKSTEP_RUNTIME_CUDA_ERROR_H_
+
+#include <cuda_runtime_api.h>
+
+#include "lockstep/runtime/device.h"
+
+namespace lockstep::internal::cuda {
+
+/// "cudaMalloc on cuda:1: cudaErrorMemoryAllocation (out of memory)". kResourceExhausted: memory.
+/// kInternal, and "this process cannot use the device any more": an error that CUDA calls sticky.
+/// kUnavailable: everything else.
+absl::Status Error(cudaError_t error, absl::string_view call, Device device);
+
+/// Whether CUDA leaves the device unusable for this process after `error`.
+bool IsSticky(cudaError_t error);
+
+/// Makes a device current, and the former one again at the end of the scope. Costs nothing to
+/// speak of where it is current already.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(Device device) {
+    cudaGetDevice(&former_);
+    if (former_ != device.index()) cudaSetDevice(device.index());
+    current_ = device.index();
+  }
+  ~DeviceGuard() {
+    if (former_ != current_) cudaSetDevice(former_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int former_ = 0;
+  int current_ = 0;
+};
+
+}  // namespace lockstep::internal::cuda
+
+/// Returns a status from the enclosing function unless the CUDA call succeeds.
+///   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamSynchronize(stream));
+#define LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ...)                                           \
+  do {                                                                                       \
+    if (const cudaError_t lockstep_cuda_error = (__VA_ARGS__);                               \
+        lockstep_cuda_error != cudaSuccess) {                                                \
+      return ::lockstep::internal::cuda::Error(lockstep_cuda_error, #__VA_ARGS__, (device)); \
+    }                                                                                        \
+  } while (false)
+
+#endif  // LOCKSTEP_RUNTIME_CUDA_ERROR_H_

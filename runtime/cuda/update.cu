@@ -1,0 +1,143 @@
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "lockstep/runtime/check_tensors.h"
+#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device_math.cuh"
+#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/worker_state.h"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+unsigned NumBlocks(std::int64_t count) {
+  constexpr std::int64_t kMost = 1 << 16;
+  return static_cast<unsigned>(std::min((count + kThreads - 1) / kThreads, kMost));
+}
+
+// SgdOptions in the type of the state.
+template <typename T>
+struct Sgd {
+  T learning_rate, momentum, weight_decay;
+};
+
+template <typename T, typename Value>
+__global__ void __launch_bounds__(kThreads)
+    SgdKernel(Sgd<T> by, std::int64_t size, const T* gradient, T* velocity, T* master,
+              Value* value) {
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < size; i += step) {
+    const T weight = master[i];
+    const T moving = by.momentum * velocity[i] + gradient[i] + by.weight_decay * weight;
+    const T updated = weight - by.learning_rate * moving;
+    velocity[i] = moving;
+    master[i] = updated;
+    Store(value[i], updated);
+  }
+}
+
+// AdamWOptions in the type of the state, and what the step's number makes of them.
+template <typename T>
+struct AdamW {
+  T learning_rate, beta1, rest1, beta2, rest2, epsilon, weight_decay, mean_weight, square_weight;
+};
+
+template <typename T, typename Value>
+__global__ void __launch_bounds__(kThreads)
+    AdamWKernel(AdamW<T> by, std::int64_t size, const T* gradient, T* mean, T* mean_square,
+                T* master, Value* value) {
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < size; i += step) {
+    const T g = gradient[i];
+    const T weight = master[i];
+    const T m = by.beta1 * mean[i] + by.rest1 * g;
+    const T v = by.beta2 * mean_square[i] + by.rest2 * g * g;
+    const T slope = m * by.mean_weight / (std::sqrt(v * by.square_weight) + by.epsilon);
+    const T updated = weight - by.learning_rate * (slope + by.weight_decay * weight);
+    mean[i] = m;
+    mean_square[i] = v;
+    master[i] = updated;
+    Store(value[i], updated);
+  }
+}
+
+// Calls visitor<T, Value>() for a master of type T, float32 or float64.
+template <typename Visitor>
+void VisitUpdate(DType master, DType value, Visitor&& visitor) {
+  VisitFloating(master, [&]<typename T>() {
+    VisitFloating(value, [&]<typename Value>() {
+      if constexpr (std::is_arithmetic_v<T>) visitor.template operator()<T, Value>();
+    });
+  });
+}
+
+template <typename T>
+T* Pointer(const Tensor& tensor) {
+  return static_cast<T*>(tensor.raw_data());
+}
+
+}  // namespace
+
+cudaError_t LoadUpdateKernels() {
+  cudaError_t first = cudaSuccess;
+  const auto load = [&first](auto* kernel) {
+    cudaFuncAttributes attributes;
+    if (first == cudaSuccess) first = cudaFuncGetAttributes(&attributes, kernel);
+  };
+  for (const DType master : kAllDTypes) {
+    for (const DType value : kAllDTypes) {
+      VisitUpdate(master, value, [&]<typename T, typename Value>() {
+        load(SgdKernel<T, Value>);
+        load(AdamWKernel<T, Value>);
+      });
+    }
+  }
+  return first;
+}
+
+absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
+                       const Tensor& velocity, const Tensor& master, const Tensor& value) {
+  const DeviceGuard guard(worker.device());
+  VisitUpdate(master.dtype(), value.dtype(), [&]<typename T, typename Value>() {
+    const Sgd<T> by{.learning_rate = static_cast<T>(options.learning_rate),
+                    .momentum = static_cast<T>(options.momentum),
+                    .weight_decay = static_cast<T>(options.weight_decay)};
+    SgdKernel<<<NumBlocks(master.size()), kThreads, 0, StreamOf(worker)>>>(
+        by, master.size(), Pointer<const T>(gradient), Pointer<T>(velocity), Pointer<T>(master),
+        Pointer<Value>(value));
+  });
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  return absl::OkStatus();
+}
+
+absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64_t step,
+                         const Tensor& gradient, const Tensor& mean, const Tensor& mean_square,
+                         const Tensor& master, const Tensor& value) {
+  const DeviceGuard guard(worker.device());
+  VisitUpdate(master.dtype(), value.dtype(), [&]<typename T, typename Value>() {
+    const auto weight = [step](double beta) {
+      return static_cast<T>(1 / (1 - std::pow(beta, static_cast<double>(step))));
+    };
+    const AdamW<T> by{.learning_rate = static_cast<T>(options.learning_rate),
+                      .beta1 = static_cast<T>(options.beta1),
+                      .rest1 = static_cast<T>(1 - options.beta1),
+                      .beta2 = static_cast<T>(options.beta2),
+                      .rest2 = static_cast<T>(1 - options.beta2),
+                      .epsilon = static_cast<T>(options.epsilon),
+                      .weight_decay = static_cast<T>(options.weight_decay),
+                      .mean_weight = weight(options.beta1),
+                      .square_weight = weight(options.beta2)};
+    AdamWKernel<<<NumBlocks(master.size()), kThreads, 0, StreamOf(worker)>>>(
+        by, master.size(), Pointer<const T>(gradient), Pointer<T>(mean), Pointer<T>(mean_square),
+        Pointer<T>(master), Pointer<Value>(value));
+  });
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::internal::cuda

@@ -1,0 +1,137 @@
+// Every transport gives the bits of the CPU's arithmetic, for every type, operation, number of
+// ranks and way of moving.
+#include <algorithm>
+#include <random>
+
+#include "lockstep/collective/reduce_tree.h"
+#include "lockstep/tests/collective/ranks.h"
+
+namespace lockstep {
+namespace {
+
+using testing::Guarded;
+using testing::Ranks;
+using testing::Transports;
+
+// What a rank brings: any bits at all (NaN, infinity and subnormals among them), and numbers that
+// cancel each other.
+void FillRandom(Guarded& data, DType dtype, std::int64_t count, unsigned seed) {
+  std::mt19937_64 random(seed);
+  auto* const bytes = static_cast<unsigned char*>(data.host());
+  for (std::size_t i = 0; i < data.size_bytes(); ++i) {
+    bytes[i] = static_cast<unsigned char>(random());
+  }
+  if (!IsFloating(dtype)) return;
+  constexpr double kCancelling[] = {3e4, 1, -3e4, 1, 0, -0.0, 1e-7, -3};
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (random() % 2 == 0) data.Set(i, kCancelling[random() % 8]);
+  }
+}
+
+struct Sum {
+  DType dtype;
+  ReduceOp op;
+  std::int64_t count;
+  int skew;
+  bool in_place;
+};
+
+// The inputs of all ranks, drawn again on each, reduced by the CPU's kernels.
+std::vector<unsigned char> Expected(const Sum& sum, int world_size) {
+  std::vector<Guarded> inputs;
+  std::vector<const void*> pointers;
+  for (int rank = 0; rank < world_size; ++rank) {
+    inputs.emplace_back(sum.dtype, sum.count);
+    FillRandom(inputs.back(), sum.dtype, sum.count, static_cast<unsigned>(rank));
+  }
+  for (Guarded& input : inputs) pointers.push_back(input.host());
+  std::vector<unsigned char> result(static_cast<std::size_t>(sum.count) * SizeOf(sum.dtype) + 64);
+  void* const output = result.data();
+  internal::ReduceTree(sum.dtype, sum.op, pointers, {&output, 1}, sum.count, /*streaming=*/false);
+  return result;
+}
+
+absl::Status OneSum(Worker& worker, Communicator& comm, const Sum& sum) {
+  Guarded in(worker, sum.dtype, sum.count, sum.skew);
+  Guarded separate(worker, sum.dtype, sum.count);
+  Guarded& out = sum.in_place ? in : separate;
+  FillRandom(in, sum.dtype, sum.count, static_cast<unsigned>(comm.rank()));
+  LOCKSTEP_RETURN_IF_ERROR(in.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(separate.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(in.tensor(), out.tensor(), sum.op));
+  LOCKSTEP_RETURN_IF_ERROR(out.Download());
+  const std::vector<unsigned char> expected = Expected(sum, comm.world_size());
+  if (std::memcmp(out.host(), expected.data(), out.size_bytes()) == 0) return absl::OkStatus();
+  std::size_t at = 0;
+  while (static_cast<unsigned char*>(out.host())[at] == expected[at]) ++at;
+  const auto index = static_cast<std::int64_t>(at / SizeOf(sum.dtype));
+  return absl::InternalError(absl::StrCat(
+      "all_reduce of ", sum.count, " ", Name(sum.dtype), ", ", Name(sum.op), ", skew ", sum.skew,
+      sum.in_place ? ", in place" : "", ": element ", index, " is ", out.Get(index), ", expected ",
+      testing::GetElement(sum.dtype, expected.data(), index)));
+}
+
+TEST_CASE("every transport gives the bits of the CPU's reduction tree") {
+  for (const auto& transport : Transports()) {
+    for (int world_size = std::max(2, transport.fewest_ranks()); world_size <= transport.most_ranks;
+         ++world_size) {
+      auto ranks = Ranks::Create(world_size, transport);
+      REQUIRE_OK(ranks);
+      INFO(transport.name << ", " << world_size << " ranks");
+      REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
+        for (const DType dtype : kAllDTypes) {
+          for (const ReduceOp op : kAllReduceOps) {
+            for (const std::int64_t count : {37, 1025, 9001}) {
+              LOCKSTEP_RETURN_IF_ERROR(OneSum(worker, comm, {dtype, op, count, 0, false}));
+              LOCKSTEP_RETURN_IF_ERROR(OneSum(worker, comm, {dtype, op, count, 1, true}));
+              LOCKSTEP_RETURN_IF_ERROR(OneSum(worker, comm, {dtype, op, count, 0, true}));
+            }
+          }
+        }
+        return absl::OkStatus();
+      }));
+    }
+  }
+}
+
+// The buffers between peers are used in turn: each round finds what the one before left.
+TEST_CASE("64 queued sums of changing values, large and small in turn, are all right") {
+  for (const auto& transport : Transports()) {
+    const int world_size = std::max(2, transport.fewest_ranks());
+    auto ranks = Ranks::Create(world_size, transport);
+    REQUIRE_OK(ranks);
+    INFO(transport.name);
+    REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
+      constexpr int kRounds = 64;
+      std::vector<Guarded> data;
+      for (int round = 0; round < kRounds; ++round) {
+        const std::int64_t count = round % 3 == 0 ? 100000 : 1 + round * 7;
+        data.emplace_back(worker, DType::kFloat32, count);
+        for (std::int64_t i = 0; i < count; ++i) {
+          data.back().Set(i, static_cast<double>(round + (i + comm.rank()) % 16));
+        }
+        LOCKSTEP_RETURN_IF_ERROR(data.back().Upload());
+      }
+      for (Guarded& sum : data)
+        LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(sum.tensor(), sum.tensor()));
+      for (int round = 0; round < kRounds; ++round) {
+        Guarded& sum = data[static_cast<std::size_t>(round)];
+        LOCKSTEP_RETURN_IF_ERROR(sum.Download());
+        for (std::int64_t i = 0; i < sum.tensor().size(); ++i) {
+          double expected = 0;
+          for (int rank = 0; rank < comm.world_size(); ++rank) {
+            expected += static_cast<double>(round + (i + rank) % 16);
+          }
+          if (sum.Get(i) != expected) {
+            return absl::InternalError(absl::StrCat("round ", round, ", element ", i, " is ",
+                                                    sum.Get(i), ", expected ", expected));
+          }
+        }
+      }
+      return absl::OkStatus();
+    }));
+  }
+}
+
+}  // namespace
+}  // namespace lockstep

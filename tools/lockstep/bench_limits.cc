@@ -1,0 +1,248 @@
+// What the links, the copy engines and launches of these GPUs can do.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+
+#include "absl/strings/str_join.h"
+#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/tools/lockstep/limit_kernels.h"
+#include "lockstep/tools/lockstep/limit_lanes.h"
+#include "nlohmann/json.hpp"
+
+namespace lockstep::tools {
+namespace {
+
+using internal::cuda::DeviceGuard;
+
+constexpr std::int64_t kSizes[] = {64 << 20, 256 << 20};
+// A graph of so many empty kernels is replayed.
+constexpr int kEmptyKernels = 200;
+
+struct Limit {
+  std::string name;
+  std::string devices;
+  // What one operation moves in each direction; 0: it moves nothing.
+  std::int64_t bytes;
+  Times times;
+
+  double gb_per_s() const { return static_cast<double>(bytes) / times.p50 / 1e3; }
+};
+
+// Prints limits as they are found, and keeps them for JSON.
+class Report {
+ public:
+  Report(const std::vector<Device>& devices, bool json) : gpus_(GpuLine(devices)), json_(json) {
+    if (json_) return;
+    std::printf("# limits, median of 7 rounds; GB/s in each direction\n# %s\n# %s\n",
+                MachineLine().c_str(), gpus_.c_str());
+    std::printf("#%21s %24s %12s %10s %10s %10s\n", "", "devices", "size (B)", "time (us)",
+                "min (us)", "GB/s");
+  }
+  void Add(const Limit& limit) {
+    rows_.push_back({{"name", limit.name},
+                     {"devices", limit.devices},
+                     {"size_bytes", limit.bytes},
+                     {"p50_us", limit.times.p50},
+                     {"min_us", limit.times.min},
+                     {"gb_s", limit.gb_per_s()}});
+    if (json_) return;
+    std::printf("%22s %24s %12lld %10.3f %10.3f %10.1f\n", limit.name.c_str(),
+                limit.devices.c_str(), static_cast<long long>(limit.bytes), limit.times.p50,
+                limit.times.min, limit.gb_per_s());
+    std::fflush(stdout);
+  }
+  void Finish() const {
+    if (!json_) return;
+    const nlohmann::json document = {
+        {"benchmark", "limits"}, {"machine", MachineLine()}, {"gpus", gpus_}, {"rows", rows_}};
+    std::printf("%s\n", document.dump(2).c_str());
+  }
+
+ private:
+  std::string gpus_;
+  bool json_;
+  nlohmann::json rows_ = nlohmann::json::array();
+};
+
+std::string Join(const std::vector<Device>& devices) {
+  return absl::StrJoin(devices, ", ", [](std::string* text, const Device& device) {
+    text->append(device.ToString());
+  });
+}
+
+absl::Status LetReach(Device from, Device to) {
+  const DeviceGuard guard(from);
+  const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
+  if (error == cudaErrorPeerAccessAlreadyEnabled) {
+    cudaGetLastError();
+    return absl::OkStatus();
+  }
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, error);
+  return absl::OkStatus();
+}
+
+// Two GPUs, and memory on both: each sends to the other.
+struct Pair {
+  Device devices[2];
+  std::shared_ptr<void> in[2];
+  std::shared_ptr<void> out[2];
+  std::int64_t bytes;
+
+  std::vector<Device> both() const { return {devices[0], devices[1]}; }
+};
+
+absl::StatusOr<Pair> MakePair(Device a, Device b, std::int64_t bytes) {
+  Pair pair{.devices = {a, b}, .in = {}, .out = {}, .bytes = bytes};
+  LOCKSTEP_RETURN_IF_ERROR(LetReach(a, b));
+  LOCKSTEP_RETURN_IF_ERROR(LetReach(b, a));
+  for (int i = 0; i < 2; ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(pair.in[i], DeviceMemory(pair.devices[i], bytes));
+    LOCKSTEP_ASSIGN_OR_RETURN(pair.out[i], DeviceMemory(pair.devices[i], bytes));
+  }
+  return pair;
+}
+
+// Both directions at once by kernels: each GPU reads its peer's memory, or writes to it. With the
+// number of blocks that is fastest, or it would be no limit.
+absl::StatusOr<Times> KernelCopies(const Pair& pair, bool writes) {
+  Times best;
+  int processors = 0;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      pair.devices[0],
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, pair.devices[0].index()));
+  for (const int blocks : {processors / 2, processors, 2 * processors, 4 * processors}) {
+    LimitLanes lanes;
+    for (int i = 0; i < 2; ++i) {
+      const void* const in = pair.in[writes ? i : 1 - i].get();
+      void* const out = pair.out[writes ? 1 - i : i].get();
+      LOCKSTEP_RETURN_IF_ERROR(
+          lanes.Add(pair.devices[i], [in, out, blocks, bytes = pair.bytes](cudaStream_t stream) {
+            return LaunchCopy(in, out, bytes, blocks, stream);
+          }));
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, lanes.Measure());
+    if (best.p50 == 0 || times.p50 < best.p50) best = times;
+  }
+  return best;
+}
+
+absl::StatusOr<Times> CopyEngines(const Pair& pair) {
+  LimitLanes lanes;
+  for (int i = 0; i < 2; ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(lanes.Add(pair.devices[i], [&pair, i](cudaStream_t stream) {
+      return cudaMemcpyPeerAsync(pair.out[1 - i].get(), pair.devices[1 - i].index(),
+                                 pair.in[i].get(), pair.devices[i].index(),
+                                 static_cast<std::size_t>(pair.bytes), stream);
+    }));
+  }
+  return lanes.Measure();
+}
+
+// To and from pinned host memory, both at once, on all the devices at once.
+absl::StatusOr<Times> HostCopies(const std::vector<Device>& devices, std::int64_t bytes) {
+  LimitLanes lanes;
+  const auto size = static_cast<std::size_t>(bytes);
+  for (const Device& device : devices) {
+    for (const cudaMemcpyKind kind : {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost}) {
+      LOCKSTEP_ASSIGN_OR_RETURN(auto here, DeviceMemory(device, bytes));
+      LOCKSTEP_ASSIGN_OR_RETURN(auto host, PinnedMemory(bytes));
+      const bool up = kind == cudaMemcpyHostToDevice;
+      LOCKSTEP_RETURN_IF_ERROR(lanes.Add(device, [=](cudaStream_t stream) {
+        return cudaMemcpyAsync(up ? here.get() : host.get(), up ? host.get() : here.get(), size,
+                               kind, stream);
+      }));
+    }
+  }
+  return lanes.Measure();
+}
+
+absl::StatusOr<Times> LocalCopy(Device device, std::int64_t bytes) {
+  LimitLanes lanes;
+  LOCKSTEP_ASSIGN_OR_RETURN(auto in, DeviceMemory(device, bytes));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto out, DeviceMemory(device, bytes));
+  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(device, [=](cudaStream_t stream) {
+    return cudaMemcpyAsync(out.get(), in.get(), static_cast<std::size_t>(bytes),
+                           cudaMemcpyDeviceToDevice, stream);
+  }));
+  return lanes.Measure();
+}
+
+// One of many in a graph.
+absl::StatusOr<Times> EmptyKernel(Device device) {
+  const DeviceGuard guard(device);
+  cudaGraph_t graph = nullptr;
+  cudaStream_t recorder = nullptr;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamCreate(&recorder));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < kEmptyKernels; ++i)
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LaunchNothing(recorder));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamEndCapture(recorder, &graph));
+  cudaGraphExec_t executable = nullptr;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&executable, graph, 0));
+  LimitLanes lanes;
+  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(
+      device, [executable](cudaStream_t stream) { return cudaGraphLaunch(executable, stream); }));
+  LOCKSTEP_ASSIGN_OR_RETURN(Times times, lanes.Measure());
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(recorder);
+  for (double* time : {&times.mean, &times.min, &times.p50, &times.p99}) *time /= kEmptyKernels;
+  return times;
+}
+
+absl::Status MeasurePair(Device a, Device b, Report& report) {
+  for (const std::int64_t bytes : kSizes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Pair pair, MakePair(a, b, bytes));
+    const std::string devices = Join(pair.both());
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times reads, KernelCopies(pair, /*writes=*/false));
+    report.Add({"kernel reads", devices, bytes, reads});
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times writes, KernelCopies(pair, /*writes=*/true));
+    report.Add({"kernel writes", devices, bytes, writes});
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times engines, CopyEngines(pair));
+    report.Add({"copy engines", devices, bytes, engines});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MeasureHostCopies(const std::vector<Device>& devices, Report& report) {
+  for (const std::int64_t bytes : kSizes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, HostCopies(devices, bytes));
+    report.Add({"pinned host copies", Join(devices), bytes, times});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MeasureAlone(Device device, Report& report) {
+  LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies({device}, report));
+  for (const std::int64_t bytes : kSizes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, LocalCopy(device, bytes));
+    // Local memory has no directions: read and written count together.
+    report.Add({"local, read + write", device.ToString(), 2 * bytes, times});
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const Times times, EmptyKernel(device));
+  report.Add({"empty kernel in graph", device.ToString(), 0, times});
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status BenchLimits(const BenchOptions& options) {
+  const std::vector<Device>& devices = options.executor.devices;
+  if (std::any_of(devices.begin(), devices.end(), [](const Device& d) { return d.is_cpu(); })) {
+    return absl::InvalidArgumentError("limits: they are those of GPUs; give --devices=cuda");
+  }
+  Report report(devices, options.json);
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    for (std::size_t j = i + 1; j < devices.size(); ++j)
+      LOCKSTEP_RETURN_IF_ERROR(MeasurePair(devices[i], devices[j], report));
+  }
+  for (const Device& device : devices) LOCKSTEP_RETURN_IF_ERROR(MeasureAlone(device, report));
+  if (devices.size() > 1) LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies(devices, report));
+  report.Finish();
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::tools
