@@ -32,12 +32,14 @@ absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name);
 struct AllReduceTuning {
   /// Up to so many bytes a sum travels in lines that carry their own flag, from there on in tiles
   /// that are pushed to the owner of a slice.
-  std::int64_t max_lines_bytes = 4 << 20;
+  std::int64_t max_lines_bytes = 8 << 20;
   /// Thread blocks of the two kernels at most.
-  int lines_blocks = 264;
+  int lines_blocks = 1104;
   int push_blocks = 132;
   /// Threads of a block that carries lines.
-  int lines_threads = 256;
+  int lines_threads = 128;
+  /// Size of a tile at most: the larger, the fewer flags.
+  std::int64_t push_tile_bytes = 32 << 10;
 };
 
 }  // namespace lockstep

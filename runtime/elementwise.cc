@@ -64,16 +64,23 @@ T* RowOf(const Tensor& matrix, std::int64_t row) {
   return matrix.data<T>() + row * matrix.strides()[0];
 }
 
+// The normal distribution's share below x. By erfc, which keeps its digits where 1 + erf loses
+// them.
+template <typename T>
+T Phi(T x) {
+  return T{0.5} * std::erfc(-x * static_cast<T>(std::numbers::sqrt2 / 2));
+}
+
 template <typename T>
 T GeluOf(T x) {
-  return x * T{0.5} * (T{1} + std::erf(x * static_cast<T>(std::numbers::sqrt2 / 2)));
+  return x * Phi(x);
 }
 // Phi(x) + x phi(x).
 template <typename T>
 T GeluSlope(T x) {
   const T phi = std::exp(T{-0.5} * x * x) *
                 static_cast<T>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2);
-  return T{0.5} * (T{1} + std::erf(x * static_cast<T>(std::numbers::sqrt2 / 2))) + x * phi;
+  return Phi(x) + x * phi;
 }
 
 void CopyOnCpu(const Tensor& in, const Tensor& out) {

@@ -34,6 +34,18 @@ struct ReduceWork {
 };
 cudaError_t LaunchReduce(const ReduceWork& work, cudaStream_t stream);
 
+/// to[row] = from[row], for rows of `width` bytes. For small copies: large ones are for the copy
+/// engines, which take some microseconds to start.
+struct CopyWork {
+  const void* from;
+  void* to;
+  std::int64_t rows;
+  std::int64_t width;
+  std::int64_t from_pitch;
+  std::int64_t to_pitch;
+};
+cudaError_t LaunchCopy(const CopyWork& work, cudaStream_t stream);
+
 /// Swaps `bytes` bytes at a and b, which do not overlap.
 cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream);
 
@@ -126,7 +138,7 @@ std::int64_t LinesBufferBytes(int num_ranks, const LinesLayout& layout);
 /// pointers are aligned to 16 bytes.
 struct PushWork {
   Peers peers;
-  /// Of each rank: [num_blocks][kTileDepth][num_ranks sources][tile].
+  /// Of each rank: [num_blocks][tiles on their way][num_ranks - 1 sources][most_tile_bytes].
   void* tiles[kMostPeers];
   const void* in;
   void* out[kMostPeers];
@@ -134,10 +146,12 @@ struct PushWork {
   DType dtype;
   ReduceOp op;
   int num_blocks;
+  /// A multiple of 128.
+  std::int64_t most_tile_bytes;
 };
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream);
 /// Size of one rank's tile buffer.
-std::int64_t PushBufferBytes(int num_ranks, int num_blocks);
+std::int64_t PushBufferBytes(int num_ranks, int num_blocks, std::int64_t most_tile_bytes);
 
 // ---- Proof that peers reach each other.
 

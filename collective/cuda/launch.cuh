@@ -16,6 +16,12 @@ __device__ __forceinline__ void AwaitWorkBefore() {
 #endif
 }
 
+/// Reads a parameter now, rather than where it is used.
+template <typename Parameter>
+__device__ __forceinline__ void Touch(Parameter parameter) {
+  asm volatile("" ::"l"(parameter) : "memory");
+}
+
 /// A launch whose blocks may take their places on the device while the kernel before is still at
 /// work, if that kernel allows it (programmatic dependent launch).
 template <typename Work>

@@ -25,6 +25,7 @@ struct Work {
   Peers peers;
   unsigned char* lines[kMost] = {};
   unsigned char* own_lines;
+  std::uint64_t* own_counters;
   std::int64_t max_lines;
   std::int64_t packs_per_warp;
   const void* in;
@@ -105,14 +106,16 @@ __device__ __forceinline__ Held<T> LoadHeld(const T* data, const Place& place, s
 template <typename T>
 __device__ __forceinline__ void Send(unsigned char* to, const Place& place, const Held<T>& held,
                                      std::uint64_t round) {
-  const Words first = AsWords(held.first);
+  Words first = AsWords(held.first);
+  Words second = AsWords(held.second);
   if (place.has_number()) {
-    StoreWords(to, {first.first, round});
-    StoreWords(to + Place::kToSecondLine, {first.second, round});
-  } else {
-    StoreWords(to, first);
-    StoreWords(to + Place::kToSecondLine, AsWords(held.second));
+    second = {first.second, round};
+    first.second = round;
   }
+  // Eight lanes write a line with one instruction: in two, its number could overtake its data.
+  __syncwarp();
+  StoreWords(to, first);
+  StoreWords(to + Place::kToSecondLine, second);
 }
 
 // Polls until both lines are of this round; false when it is time to leave. All lanes of a warp
@@ -147,11 +150,22 @@ class Carrier {
         place_(threadIdx.x),
         warp_(warp),
         num_warps_(num_warps),
-        counter_(&peers_.inbox[peers_.rank]->line_rounds[warp]),
-        round_(*counter_ + 1),
-        half_(static_cast<std::int64_t>(round_ % 2) * peers_.num_ranks) {}
+        counter_(work.own_counters + warp) {
+    // Parameters come from memory that no launch finds in a cache. Read now, they come while the
+    // kernel before is still at work.
+    Touch(work.in);
+    Touch(work.out);
+    Touch(work.count);
+    Touch(work.own_lines);
+    Touch(work.max_lines);
+    Touch(work.packs_per_warp);
+#pragma unroll
+    for (int r = 0; r < kMost; ++r) Touch(work.lines[r]);
+  }
 
   __device__ void Run() {
+    round_ = *counter_ + 1;
+    half_ = static_cast<std::int64_t>(round_ % 2) * peers_.num_ranks;
     const std::int64_t packs =
         (work_.count * static_cast<std::int64_t>(sizeof(T)) + kPackBytes - 1) / kPackBytes;
     const std::int64_t turns = (packs - warp_ + num_warps_ - 1) / num_warps_;
@@ -164,7 +178,7 @@ class Carrier {
 
  private:
   // Packs that a warp sends ahead.
-  static constexpr std::int64_t kLag = 2;
+  static constexpr std::int64_t kLag = 1;
 
   __device__ std::int64_t PackAt(std::int64_t turn) const { return warp_ + turn * num_warps_; }
   // Where this lane's part of the pack stands among the lines from `source`.
@@ -221,17 +235,17 @@ class Carrier {
   const std::int64_t warp_;
   const std::int64_t num_warps_;
   std::uint64_t* const counter_;
-  const std::uint64_t round_;
-  const std::int64_t half_;
+  std::uint64_t round_;
+  std::int64_t half_;
 };
 
 template <typename T, int kMost>
 __global__ void __launch_bounds__(512) LinesKernel(const __grid_constant__ Work<kMost> work) {
-  AwaitWorkBefore();
   const std::int64_t warps_per_block = blockDim.x / 32;
-  Carrier<T, kMost>(work, blockIdx.x * warps_per_block + threadIdx.x / 32,
-                    gridDim.x * warps_per_block)
-      .Run();
+  Carrier<T, kMost> carrier(work, blockIdx.x * warps_per_block + threadIdx.x / 32,
+                            gridDim.x * warps_per_block);
+  AwaitWorkBefore();
+  carrier.Run();
 }
 
 std::int64_t NumPacks(std::int64_t bytes) { return (bytes + kPackBytes - 1) / kPackBytes; }
@@ -254,6 +268,7 @@ Work<kMost> Narrowed(const LinesWork& work) {
   };
   Work<kMost> narrow = {.peers = work.peers,
                         .own_lines = static_cast<unsigned char*>(work.lines[work.peers.rank]),
+                        .own_counters = work.peers.inbox[work.peers.rank]->line_rounds,
                         .max_lines = MaxPacks(work.layout) * kLinesPerPack,
                         .packs_per_warp = PacksPerWarp(work.layout),
                         .in = work.in,

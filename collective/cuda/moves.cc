@@ -13,6 +13,9 @@ namespace {
 // Slices meet at multiples of this many elements: whole lines of memory in every type.
 constexpr std::int64_t kSliceElements = 64;
 
+// Up to here a kernel has copied before a copy engine has started.
+constexpr std::int64_t kKernelCopyBytes = 1 << 20;
+
 // Offsets of the parts that ranks give to, or take from, each other.
 struct Part {
   std::int64_t offset;
@@ -134,6 +137,16 @@ class Mover {
                         std::int64_t width, std::int64_t rows) {
     if (width == 0 || rows == 0 || to == from) return absl::OkStatus();
     const auto bytes = static_cast<std::size_t>(width * size_);
+    if (rows * width * size_ <= kKernelCopyBytes) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchCopy({.from = from,
+                                                         .to = to,
+                                                         .rows = rows,
+                                                         .width = width * size_,
+                                                         .from_pitch = from_pitch * size_,
+                                                         .to_pitch = to_pitch * size_},
+                                                        stream_));
+      return absl::OkStatus();
+    }
     // CUDA copies rows together while they are less than 2 GiB apart.
     const bool together = std::max(to_pitch, from_pitch) * size_ <= std::numeric_limits<int>::max();
     if (rows > 1 && together) {

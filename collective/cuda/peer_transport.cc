@@ -63,8 +63,8 @@ class PeerTransport final : public Transport {
       Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
       LOCKSTEP_RETURN_IF_ERROR(mine.inbox.Allocate(device, sizeof(Inbox)));
       LOCKSTEP_RETURN_IF_ERROR(mine.lines.Allocate(device, LinesBufferBytes(num_ranks, Layout())));
-      LOCKSTEP_RETURN_IF_ERROR(
-          mine.tiles.Allocate(device, PushBufferBytes(num_ranks, tuning_.push_blocks)));
+      LOCKSTEP_RETURN_IF_ERROR(mine.tiles.Allocate(
+          device, PushBufferBytes(num_ranks, tuning_.push_blocks, tuning_.push_tile_bytes)));
     }
     return ZeroAll();
   }
@@ -172,6 +172,7 @@ class PeerTransport final : public Transport {
     work.dtype = mine.dtype;
     work.op = mine.op;
     work.num_blocks = tuning_.push_blocks;
+    work.most_tile_bytes = tuning_.push_tile_bytes;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
                                   LaunchPush(work, group_->native(round.rank)));
     return absl::OkStatus();
@@ -186,14 +187,18 @@ absl::Status CheckTuning(const AllReduceTuning& tuning) {
   const bool right = tuning.max_lines_bytes >= 0 && tuning.max_lines_bytes <= (1 << 30) &&
                      tuning.lines_blocks >= 1 && tuning.push_blocks >= 1 &&
                      tuning.push_blocks <= Inbox::kMostBlocks && tuning.lines_threads >= 32 &&
-                     tuning.lines_threads <= 512 && tuning.lines_threads % 32 == 0 &&
+                     tuning.lines_threads <= 512 && tuning.push_tile_bytes >= 128 &&
+                     tuning.push_tile_bytes <= (1 << 24) && tuning.push_tile_bytes % 128 == 0 &&
+                     tuning.lines_threads % 32 == 0 &&
                      tuning.lines_blocks * (tuning.lines_threads / 32) <= Inbox::kMostLineWarps;
   if (right) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "tuning: max_lines_bytes ", tuning.max_lines_bytes, ", lines_blocks ", tuning.lines_blocks,
-      ", push_blocks ", tuning.push_blocks, ", lines_threads ", tuning.lines_threads,
-      "; they must be from 0 to 2^30, at least 1, from 1 to ", Inbox::kMostBlocks,
-      ", and a multiple of 32 up to 512; with ", Inbox::kMostLineWarps, " warps in all at most"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("tuning: max_lines_bytes ", tuning.max_lines_bytes, ", lines_blocks ",
+                   tuning.lines_blocks, ", push_blocks ", tuning.push_blocks, ", lines_threads ",
+                   tuning.lines_threads, "; they must be from 0 to 2^30, at least 1, from 1 to ",
+                   Inbox::kMostBlocks, ", and a multiple of 32 up to 512; push_tile_bytes ",
+                   tuning.push_tile_bytes, " must be a multiple of 128 up to 2^24; with ",
+                   Inbox::kMostLineWarps, " warps in all at most"));
 }
 
 }  // namespace

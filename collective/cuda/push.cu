@@ -17,22 +17,22 @@ constexpr int kGroupThreads = 256;
 constexpr int kThreads = 2 * kGroupThreads + 2 * 32;
 
 // Slots of 16 bytes that a thread has in flight for each rank.
-constexpr int SlotsPerThread(int most_ranks) {
-  return most_ranks <= 2 ? 4 : most_ranks <= 4 ? 2 : 1;
-}
-constexpr int TileSlots(int most_ranks) { return kGroupThreads * SlotsPerThread(most_ranks); }
+constexpr int SlotsPerThread(int most_ranks) { return most_ranks <= 2 ? 2 : 1; }
 
 template <int kMost>
 struct Work {
   Peers peers;
   uint4* tiles[kMost] = {};
   uint4* own_tiles;
+  Inbox* own_inbox;
   const void* in;
   void* out[kMost] = {};
   std::int64_t count;
   ReduceOp op;
   // Every rank's slice but the last has this many slots.
   std::int64_t slice_slots;
+  std::int64_t tile_slots;
+  std::int64_t most_tile_slots;
 };
 
 // What the threads of a block share: for each place of the ring, how often a tile has been pushed,
@@ -76,9 +76,9 @@ class Pusher {
         peers_(work.peers),
         shared_(shared),
         block_(static_cast<int>(blockIdx.x)),
-        inbox_(work.peers.inbox[work.peers.rank]),
+        inbox_(work.own_inbox),
         before_(inbox_->tiles_before[block_]) {
-    const std::int64_t tiles = (work.slice_slots + kTileSlots - 1) / kTileSlots;
+    const std::int64_t tiles = (work.slice_slots + work.tile_slots - 1) / work.tile_slots;
     num_tiles_ = tiles <= block_ ? 0 : (tiles - block_ + gridDim.x - 1) / gridDim.x;
   }
 
@@ -104,8 +104,8 @@ class Pusher {
   }
 
  private:
-  static constexpr int kTileSlots = TileSlots(kMost);
   static constexpr int kPerThread = SlotsPerThread(kMost);
+  static constexpr int kBatch = kGroupThreads * kPerThread;
 
   __device__ bool IsPeer(int rank) const { return rank < peers_.num_ranks && rank != peers_.rank; }
   __device__ void Fail() { *static_cast<volatile int*>(&shared_.failed) = 1; }
@@ -149,20 +149,27 @@ class Pusher {
     return true;
   }
 
-  // Where rank `source`'s tile i stands in a buffer.
-  __device__ uint4* TileAt(uint4* buffer, std::int64_t i, int source) const {
+  // Where `source`'s tile i stands in the buffer of `owner`, which has places for the others alone.
+  __device__ uint4* TileAt(uint4* buffer, int owner, int source, std::int64_t i) const {
     const std::int64_t ring = block_ * std::int64_t{kTileDepth} + i % kTileDepth;
-    return buffer + (ring * peers_.num_ranks + source) * kTileSlots;
+    const int place = (source - owner + peers_.num_ranks) % peers_.num_ranks - 1;
+    return buffer + (ring * (peers_.num_ranks - 1) + place) * work_.most_tile_slots;
   }
-  __device__ static int InGroup() { return static_cast<int>(threadIdx.x) % kGroupThreads; }
-  // This thread's k-th slot of tile i, counted from the beginning of a slice.
-  __device__ std::int64_t SlotOf(std::int64_t i, int k) const {
-    return (block_ + i * gridDim.x) * kTileSlots + k * kGroupThreads + InGroup();
+  // Calls step(k, slot in the tile, slot in the slice) for the slots of tile i that this thread has
+  // of one batch; all k at once are in flight.
+  template <typename Step>
+  __device__ __forceinline__ void ForBatch(std::int64_t i, std::int64_t batch, Step step) const {
+    const std::int64_t tile_begin = (block_ + i * gridDim.x) * work_.tile_slots;
+#pragma unroll
+    for (int k = 0; k < kPerThread; ++k) {
+      const std::int64_t in_tile = batch + k * kGroupThreads + threadIdx.x % kGroupThreads;
+      const std::int64_t in_slice = tile_begin + in_tile;
+      if (in_tile < work_.tile_slots && in_slice < work_.slice_slots) step(k, in_tile, in_slice);
+    }
   }
-  __device__ bool InSlice(std::int64_t i, int k) const { return SlotOf(i, k) < work_.slice_slots; }
   // This rank's input to the slice of `owner`.
-  __device__ Slot<T> Own(int owner, std::int64_t i, int k) const {
-    return LoadSlot(static_cast<const T*>(work_.in), owner * work_.slice_slots + SlotOf(i, k),
+  __device__ __forceinline__ Slot<T> Own(int owner, std::int64_t in_slice) const {
+    return LoadSlot(static_cast<const T*>(work_.in), owner * work_.slice_slots + in_slice,
                     work_.count, true);
   }
 
@@ -171,50 +178,48 @@ class Pusher {
     if (!GroupAwaits(inbox_->done[block_], i - kTileDepth + 1, 1)) return false;
 #pragma unroll
     for (int owner = 0; owner < kMost; ++owner) {
-      if (IsPeer(owner)) {
-        uint4* const to = TileAt(work_.tiles[owner], i, peers_.rank) + InGroup();
+      if (!IsPeer(owner)) continue;
+      uint4* const to = TileAt(work_.tiles[owner], owner, peers_.rank, i);
+      for (std::int64_t batch = 0; batch < work_.tile_slots; batch += kBatch) {
         Slot<T> slots[kPerThread];
-#pragma unroll
-        for (int k = 0; k < kPerThread; ++k) {
-          if (InSlice(i, k)) slots[k] = Own(owner, i, k);
-        }
-#pragma unroll
-        for (int k = 0; k < kPerThread; ++k) {
-          if (InSlice(i, k)) to[k * kGroupThreads] = *reinterpret_cast<const uint4*>(&slots[k]);
-        }
+        ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
+          slots[k] = Own(owner, in_slice);
+        });
+        ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t) {
+          to[in_tile] = *reinterpret_cast<const uint4*>(&slots[k]);
+        });
       }
     }
     Arrive(&shared_.pushed[i % kTileDepth]);
     return true;
   }
 
-  // What rank r gives to this thread's k-th slot of tile i.
-  __device__ __forceinline__ Slot<T> Incoming(std::int64_t i, int r, int k) const {
-    if (r == peers_.rank) return Own(r, i, k);
+  // What rank r gives to a slot of tile i.
+  __device__ __forceinline__ Slot<T> Incoming(int r, std::int64_t i, std::int64_t in_tile,
+                                              std::int64_t in_slice) const {
+    if (r == peers_.rank) return Own(r, in_slice);
     // Past the first-level cache, which does not see what peers write.
-    const uint4 words = __ldcg(TileAt(work_.own_tiles, i, r) + k * kGroupThreads + InGroup());
+    const uint4 words = __ldcg(TileAt(work_.own_tiles, peers_.rank, r, i) + in_tile);
     return *reinterpret_cast<const Slot<T>*>(&words);
   }
 
   __device__ bool SumTile(std::int64_t i) {
     if (!GroupAwaits(inbox_->pushed[block_], i + 1, 2)) return false;
-    Slot<T> slots[kPerThread][kMost];
+    for (std::int64_t batch = 0; batch < work_.tile_slots; batch += kBatch) {
+      Slot<T> slots[kPerThread][kMost];
+      ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t in_slice) {
 #pragma unroll
-    for (int k = 0; k < kPerThread; ++k) {
-#pragma unroll
-      for (int r = 0; r < kMost; ++r) {
-        if (r < peers_.num_ranks && InSlice(i, k)) slots[k][r] = Incoming(i, r, k);
-      }
-    }
-    VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
-#pragma unroll
-      for (int k = 0; k < kPerThread; ++k) {
-        if (InSlice(i, k)) {
-          StoreAll(peers_.rank * work_.slice_slots + SlotOf(i, k),
-                   ReduceSlots<kOp>(slots[k], peers_.num_ranks, work_.op == ReduceOp::kAverage));
+        for (int r = 0; r < kMost; ++r) {
+          if (r < peers_.num_ranks) slots[k][r] = Incoming(r, i, in_tile, in_slice);
         }
-      }
-    });
+      });
+      VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
+        ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
+          StoreAll(peers_.rank * work_.slice_slots + in_slice,
+                   ReduceSlots<kOp>(slots[k], peers_.num_ranks, work_.op == ReduceOp::kAverage));
+        });
+      });
+    }
     Arrive(&shared_.summed[i % kTileDepth]);
     return true;
   }
@@ -251,6 +256,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   Pusher<T, kMost>(work, shared).Run();
 }
 
+// All blocks get as many tiles, of a size that divides the slice evenly.
+std::int64_t TileSlots(std::int64_t slice_slots, std::int64_t blocks, std::int64_t most_bytes) {
+  const std::int64_t most = blocks * (most_bytes / kSlotBytes);
+  const std::int64_t tiles = blocks * ((slice_slots + most - 1) / most);
+  return ((slice_slots + tiles - 1) / tiles + 7) / 8 * 8;
+}
+
 template <typename T, int kMost>
 cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
   const int num_ranks = work.peers.num_ranks;
@@ -259,10 +271,13 @@ cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
   const std::int64_t slice_slots = ((slots + num_ranks - 1) / num_ranks + 7) / 8 * 8;
   Work<kMost> narrow = {.peers = work.peers,
                         .own_tiles = static_cast<uint4*>(work.tiles[work.peers.rank]),
+                        .own_inbox = work.peers.inbox[work.peers.rank],
                         .in = work.in,
                         .count = work.count,
                         .op = work.op,
-                        .slice_slots = slice_slots};
+                        .slice_slots = slice_slots,
+                        .tile_slots = TileSlots(slice_slots, work.num_blocks, work.most_tile_bytes),
+                        .most_tile_slots = work.most_tile_bytes / kSlotBytes};
   for (int rank = 0; rank < num_ranks; ++rank) {
     narrow.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
     narrow.out[rank] = work.out[rank];
@@ -270,13 +285,10 @@ cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
   return LaunchOverlapped(PushKernel<T, kMost>, work.num_blocks, kThreads, stream, narrow);
 }
 
-int MostRanks(int num_ranks) { return num_ranks <= 2 ? 2 : num_ranks <= 4 ? 4 : 8; }
-
 }  // namespace
 
-std::int64_t PushBufferBytes(int num_ranks, int num_blocks) {
-  return std::int64_t{num_blocks} * kTileDepth * num_ranks * TileSlots(MostRanks(num_ranks)) *
-         kSlotBytes;
+std::int64_t PushBufferBytes(int num_ranks, int num_blocks, std::int64_t most_tile_bytes) {
+  return num_blocks * kTileDepth * (num_ranks - 1) * most_tile_bytes;
 }
 
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {

@@ -25,6 +25,12 @@ struct Work {
   std::int64_t out_pitch;
 };
 
+// Slots of every rank that a thread has in flight: far memory is slow to answer.
+template <int kMost>
+constexpr int kInFlight = kMost <= 2   ? 4
+                          : kMost <= 4 ? 2
+                                       : 1;
+
 template <typename T, int kMost>
 __device__ void StoreAll(const Work<kMost>& work, std::int64_t row, std::int64_t slot,
                          const Slot<T>& result) {
@@ -40,20 +46,30 @@ __global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__
   const std::int64_t slots = work.rows * slots_per_row;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < slots;
-       i += step) {
-    const std::int64_t row = work.rows == 1 ? 0 : i / slots_per_row;
-    const std::int64_t slot = i - row * slots_per_row;
-    Slot<T> inputs[kMost];
+       i += step * kInFlight<kMost>) {
+    Slot<T> inputs[kInFlight<kMost>][kMost];
 #pragma unroll
-    for (int rank = 0; rank < kMost; ++rank) {
-      if (rank < work.num_inputs) {
-        inputs[rank] = LoadSlot(static_cast<const T*>(work.in[rank]) + row * work.in_pitch, slot,
-                                work.width, work.aligned);
+    for (int k = 0; k < kInFlight<kMost>; ++k) {
+      const std::int64_t at = i + k * step;
+      const std::int64_t row = work.rows == 1 ? 0 : at / slots_per_row;
+#pragma unroll
+      for (int rank = 0; rank < kMost; ++rank) {
+        if (rank < work.num_inputs && at < slots) {
+          inputs[k][rank] = LoadSlot(static_cast<const T*>(work.in[rank]) + row * work.in_pitch,
+                                     at - row * slots_per_row, work.width, work.aligned);
+        }
       }
     }
     VisitTreeOp(work.op, [&]<ReduceOp kOp>() {
-      StoreAll(work, row, slot,
-               ReduceSlots<kOp>(inputs, work.num_inputs, work.op == ReduceOp::kAverage));
+#pragma unroll
+      for (int k = 0; k < kInFlight<kMost>; ++k) {
+        const std::int64_t at = i + k * step;
+        const std::int64_t row = work.rows == 1 ? 0 : at / slots_per_row;
+        if (at < slots) {
+          StoreAll(work, row, at - row * slots_per_row,
+                   ReduceSlots<kOp>(inputs[k], work.num_inputs, work.op == ReduceOp::kAverage));
+        }
+      }
     });
   }
 }
@@ -96,6 +112,31 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+int NumBlocks(std::int64_t items) {
+  return static_cast<int>(
+      std::clamp<std::int64_t>((items + kThreads - 1) / kThreads, 1, kMostBlocks));
+}
+
+// Words of type Word, to which all pointers, pitches and the width are aligned.
+template <typename Word>
+__global__ void CopyKernel(const __grid_constant__ CopyWork work) {
+  const std::int64_t words = work.width / static_cast<std::int64_t>(sizeof(Word));
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+       i < work.rows * words; i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    const std::int64_t row = i / words;
+    const auto* from = static_cast<const char*>(work.from) + row * work.from_pitch;
+    auto* to = static_cast<char*>(work.to) + row * work.to_pitch;
+    reinterpret_cast<Word*>(to)[i - row * words] =
+        reinterpret_cast<const Word*>(from)[i - row * words];
+  }
+}
+
+template <typename Word>
+void LaunchCopyOf(const CopyWork& work, cudaStream_t stream) {
+  const std::int64_t words = work.rows * work.width / static_cast<std::int64_t>(sizeof(Word));
+  CopyKernel<Word><<<NumBlocks(words), kThreads, 0, stream>>>(work);
+}
+
 __global__ void SwapKernel(unsigned char* a, unsigned char* b, std::int64_t bytes) {
   for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < bytes;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
@@ -103,11 +144,6 @@ __global__ void SwapKernel(unsigned char* a, unsigned char* b, std::int64_t byte
     a[i] = b[i];
     b[i] = kept;
   }
-}
-
-int NumBlocks(std::int64_t items) {
-  return static_cast<int>(
-      std::clamp<std::int64_t>((items + kThreads - 1) / kThreads, 1, kMostBlocks));
 }
 
 bool IsAligned(const void* pointer) {
@@ -163,6 +199,22 @@ cudaError_t LaunchReduce(const ReduceWork& work, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
+cudaError_t LaunchCopy(const CopyWork& work, cudaStream_t stream) {
+  if (work.rows == 0 || work.width == 0) return cudaSuccess;
+  const auto together =
+      reinterpret_cast<std::uintptr_t>(work.from) | reinterpret_cast<std::uintptr_t>(work.to) |
+      static_cast<std::uintptr_t>(work.width) |
+      static_cast<std::uintptr_t>(work.rows == 1 ? 0 : work.from_pitch | work.to_pitch);
+  if (together % sizeof(uint4) == 0) {
+    LaunchCopyOf<uint4>(work, stream);
+  } else if (together % sizeof(std::uint32_t) == 0) {
+    LaunchCopyOf<std::uint32_t>(work, stream);
+  } else {
+    LaunchCopyOf<std::uint16_t>(work, stream);
+  }
+  return cudaGetLastError();
+}
+
 cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   SwapKernel<<<NumBlocks(bytes), kThreads, 0, stream>>>(static_cast<unsigned char*>(a),
@@ -173,6 +225,9 @@ cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream
 cudaError_t LoadReduceKernels() {
   cudaFuncAttributes attributes;
   cudaError_t error = cudaFuncGetAttributes(&attributes, SwapKernel);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CopyKernel<uint4>);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CopyKernel<std::uint32_t>);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CopyKernel<std::uint16_t>);
   for (const DType dtype : kAllDTypes) {
     VisitDType(dtype, [&]<typename T>() {
       if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 2>);

@@ -214,7 +214,7 @@ struct Added {
 template <typename V>
 __device__ V Phi(V x) {
   constexpr V kSqrtHalf = static_cast<V>(std::numbers::sqrt2 / 2);
-  return V{0.5} * (V{1} + std::erf(x * kSqrtHalf));
+  return V{0.5} * erfc(-x * kSqrtHalf);
 }
 
 template <typename T, Activation kActivation>
@@ -361,6 +361,9 @@ absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
 
 absl::Status CopyAcross(Worker& worker, const Tensor& in, const Tensor& out) {
   const DeviceGuard guard(worker.device());
+  // A copy of pageable memory waits inside the driver, with locks that the threads of other ranks
+  // need, and what it waits for may need those ranks. So it finds nothing to wait for.
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaStreamSynchronize(StreamOf(worker)));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(
       worker.device(),
       cudaMemcpyAsync(out.raw_data(), in.raw_data(), static_cast<std::size_t>(in.size_bytes()),

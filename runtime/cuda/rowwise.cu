@@ -293,6 +293,8 @@ absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Ten
   SummaryKernel<<<1, kSummaryThreads, 0, stream>>>(all, Pointer<Summary>(on_device));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGetLastError());
   Summary summary;
+  // A copy to pageable memory is not to wait inside the driver (see CopyAcross).
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamSynchronize(stream));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
                                 cudaMemcpyAsync(&summary, on_device.raw_data(), sizeof(summary),
                                                 cudaMemcpyDeviceToHost, stream));

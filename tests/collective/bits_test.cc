@@ -1,7 +1,9 @@
 // Every transport gives the bits of the CPU's arithmetic, for every type, operation, number of
 // ranks and way of moving.
 #include <algorithm>
+#include <atomic>
 #include <random>
+#include <thread>
 
 #include "lockstep/collective/reduce_tree.h"
 #include "lockstep/tests/collective/ranks.h"
@@ -130,6 +132,42 @@ TEST_CASE("64 queued sums of changing values, large and small in turn, are all r
       }
       return absl::OkStatus();
     }));
+  }
+}
+
+// F30. On a GPU, asking the driver for memory may wait for a device, and so for a peer.
+TEST_CASE("an allocating and freeing thread of the host's does not stop the collectives") {
+  for (auto& transport : Transports()) {
+    transport.options.timeout = absl::Seconds(20);
+    const int world_size = std::max(2, transport.fewest_ranks());
+    auto ranks = Ranks::Create(world_size, transport);
+    REQUIRE_OK(ranks);
+    INFO(transport.name);
+    std::atomic<bool> stop{false};
+    std::atomic<int> rounds{0};
+    absl::Status allocating;
+    std::thread host([&] {
+      for (int round = 0; allocating.ok() && (!stop || round < 3); ++round) {
+        // A new worker has a pool of its own, which asks the device for this and gives it back.
+        auto worker = Worker::Adopt(0, 1, transport.devices[0]);
+        allocating =
+            worker.ok() ? worker->Empty({1 << 20}, DType::kFloat32).status() : worker.status();
+        rounds = round + 1;
+      }
+    });
+    const absl::Status status = ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
+      Guarded data(worker, DType::kFloat32, 50000);
+      for (std::int64_t i = 0; i < 50000; ++i) data.Set(i, 0);
+      LOCKSTEP_RETURN_IF_ERROR(data.Upload());
+      for (int round = 0; round < 2000; ++round)
+        LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(data.tensor(), data.tensor()));
+      return comm.Synchronize();
+    });
+    stop = true;
+    host.join();
+    REQUIRE_OK(status);
+    REQUIRE_OK(allocating);
+    CHECK(rounds >= 3);
   }
 }
 

@@ -19,7 +19,9 @@ std::vector<testing::TransportCase> Capturing() {
   for (auto& transport : Transports()) {
     const bool peer =
         transport.options.transport == TransportKind::kPeer || transport.most_ranks == 2;
-    if (peer && !transport.devices[0].is_cpu()) cases.push_back(std::move(transport));
+    if (!peer || transport.devices[0].is_cpu()) continue;
+    transport.options.timeout = absl::Seconds(10);
+    cases.push_back(std::move(transport));
   }
   return cases;
 }

@@ -29,8 +29,11 @@ struct TransportCase {
 /// short messages take every way.
 inline CollectiveBarrier::Options SharedPeer() {
   return {.transport = TransportKind::kPeer,
-          .tuning = {
-              .max_lines_bytes = 2048, .lines_blocks = 4, .push_blocks = 4, .lines_threads = 64}};
+          .tuning = {.max_lines_bytes = 2048,
+                     .lines_blocks = 4,
+                     .push_blocks = 4,
+                     .lines_threads = 64,
+                     .push_tile_bytes = 4096}};
 }
 
 /// Those that this machine has.

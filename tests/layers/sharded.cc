@@ -1,5 +1,8 @@
 #include "lockstep/tests/layers/sharded.h"
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "lockstep/runtime/elementwise.h"
 
 namespace lockstep::testing {
@@ -73,9 +76,13 @@ absl::Status CheckUnchanged(Worker& worker, const char* which, const Tensor& ten
 }  // namespace
 
 absl::StatusOr<Group> Group::Create(int world_size) {
+  const char* const named = std::getenv("LOCKSTEP_TEST_DEVICES");
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Device> devices,
+                            ParseDevices(named == nullptr ? "cpu" : named));
+  devices.resize(std::min(devices.size(), static_cast<std::size_t>(world_size)), Device::Cpu());
   Group group;
   LOCKSTEP_ASSIGN_OR_RETURN(
-      group.executor, Executor::Create({.devices = {Device::Cpu()}, .world_size = world_size}));
+      group.executor, Executor::Create({.devices = std::move(devices), .world_size = world_size}));
   LOCKSTEP_ASSIGN_OR_RETURN(group.barrier, CollectiveBarrier::Create(*group.executor));
   return group;
 }

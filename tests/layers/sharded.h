@@ -16,7 +16,8 @@
 
 namespace lockstep::testing {
 
-/// Ranks on the CPU that can talk to each other.
+/// Ranks that can talk to each other: on the CPU, or on the devices that LOCKSTEP_TEST_DEVICES
+/// names ("cuda:0").
 struct Group {
   std::unique_ptr<Executor> executor;
   std::unique_ptr<CollectiveBarrier> barrier;

@@ -1,6 +1,7 @@
 # Finds NCCL, which ships no CMake config, beside CUDA or where the system keeps it. Makes the target NCCL::NCCL.
 find_path(NCCL_INCLUDE_DIR NAMES nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-find_library(NCCL_LIBRARY NAMES nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+# Python wheels have the name with the version only.
+find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${CUDAToolkit_LIBRARY_DIR})
 if(NCCL_INCLUDE_DIR)
   foreach(part MAJOR MINOR PATCH)
     file(STRINGS "${NCCL_INCLUDE_DIR}/nccl.h" line REGEX "^#define NCCL_${part} [0-9]+$")

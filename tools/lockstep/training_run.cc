@@ -1,7 +1,6 @@
 #include "lockstep/tools/lockstep/training_run.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -116,8 +115,11 @@ class RankTraining {
     const absl::Duration waited = std::min(after.total_wait - before.total_wait, inside);
     double shares[] = {absl::FDivDuration(wall - inside, wall),
                        absl::FDivDuration(inside - waited, wall), absl::FDivDuration(waited, wall)};
-    const Tensor tensor = Tensor::View(shares, {3}, DType::kFloat64);
+    const Tensor on_host = Tensor::View(shares, {3}, DType::kFloat64);
+    LOCKSTEP_ASSIGN_OR_RETURN(const Tensor tensor, worker_.Empty({3}, DType::kFloat64));
+    LOCKSTEP_RETURN_IF_ERROR(Copy(worker_, on_host, tensor));
     LOCKSTEP_RETURN_IF_ERROR(comm_.AllReduce(tensor, tensor, ReduceOp::kAverage));
+    LOCKSTEP_RETURN_IF_ERROR(Copy(worker_, tensor, on_host));
     report.computing = shares[0];
     report.reducing = shares[1];
     report.waiting = shares[2];
@@ -125,23 +127,31 @@ class RankTraining {
     return report;
   }
 
-  // The images as a tensor of the network's type, and what they show.
+  // The images as a tensor of the network's type, and what they show, on the rank's device.
   absl::Status Load(const Dataset& data, absl::Span<const std::int64_t> picked, Tensor& x,
                     Tensor& labels) {
     const auto rows = static_cast<std::int64_t>(picked.size());
-    LOCKSTEP_ASSIGN_OR_RETURN(x, worker_.Empty({rows, data.num_pixels}, DType::kFloat32));
-    LOCKSTEP_ASSIGN_OR_RETURN(labels, worker_.Empty({rows}, DType::kInt32));
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t image = picked[static_cast<std::size_t>(row)];
-      std::memcpy(x.data<float>() + row * data.num_pixels,
-                  data.images.data() + image * data.num_pixels,
-                  static_cast<std::size_t>(data.num_pixels) * sizeof(float));
-      labels.data<std::int32_t>()[row] = data.labels[static_cast<std::size_t>(image)];
+    const auto pixels = static_cast<std::size_t>(data.num_pixels);
+    picked_images_.resize(picked.size() * pixels);
+    picked_labels_.resize(picked.size());
+    for (std::size_t row = 0; row < picked.size(); ++row) {
+      const auto image = static_cast<std::size_t>(picked[row]);
+      std::copy_n(data.images.data() + image * pixels, pixels,
+                  picked_images_.data() + row * pixels);
+      picked_labels_[row] = data.labels[image];
     }
-    if (options_.dtype == DType::kFloat32) return absl::OkStatus();
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor narrow, worker_.Empty(x.shape(), options_.dtype));
-    LOCKSTEP_RETURN_IF_ERROR(Copy(worker_, x, narrow));
-    x = std::move(narrow);
+    x = Tensor::View(picked_images_.data(), {rows, data.num_pixels}, DType::kFloat32);
+    labels = Tensor::View(picked_labels_.data(), {rows}, DType::kInt32);
+    LOCKSTEP_RETURN_IF_ERROR(Bring(options_.dtype, x));
+    return Bring(DType::kInt32, labels);
+  }
+
+  // Replaces a tensor in the host's memory by one on the rank's device, unless it serves as it is.
+  absl::Status Bring(DType dtype, Tensor& tensor) {
+    if (worker_.device().is_cpu() && tensor.dtype() == dtype) return absl::OkStatus();
+    LOCKSTEP_ASSIGN_OR_RETURN(Tensor there, worker_.Empty(tensor.shape(), dtype));
+    LOCKSTEP_RETURN_IF_ERROR(Copy(worker_, tensor, there));
+    tensor = std::move(there);
     return absl::OkStatus();
   }
 
@@ -178,10 +188,10 @@ class RankTraining {
   absl::Status KeepWeights(std::vector<double>& weights) {
     for (const Parameter* parameter : mlp_.parameters()) {
       LOCKSTEP_ASSIGN_OR_RETURN(const Tensor full, parameter->GatherFull(worker_, comm_));
-      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor exact, worker_.Empty(full.shape(), DType::kFloat64));
-      LOCKSTEP_RETURN_IF_ERROR(Copy(worker_, full, exact));
-      if (worker_.rank() == 0)
-        weights.insert(weights.end(), exact.data<double>(), exact.data<double>() + exact.size());
+      std::vector<double> exact(static_cast<std::size_t>(full.size()));
+      LOCKSTEP_RETURN_IF_ERROR(
+          Copy(worker_, full, Tensor::View(exact.data(), full.shape(), DType::kFloat64)));
+      if (worker_.rank() == 0) weights.insert(weights.end(), exact.begin(), exact.end());
     }
     return absl::OkStatus();
   }
@@ -193,6 +203,8 @@ class RankTraining {
   Worker& worker_;
   Communicator& comm_;
   ParallelMlp mlp_;
+  std::vector<float> picked_images_;
+  std::vector<std::int32_t> picked_labels_;
 };
 
 }  // namespace

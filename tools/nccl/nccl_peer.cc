@@ -153,6 +153,11 @@ std::string NcclVersion() {
 }
 
 absl::StatusOr<std::unique_ptr<NcclPeer>> NcclPeer::Create(Executor& executor, bool symmetric) {
+  for (const Device& device : executor.rank_devices()) {
+    if (device.is_cpu()) {
+      return absl::InvalidArgumentError("--peer: these ranks are on the CPU, and NCCL is for GPUs");
+    }
+  }
   // The comparison is without NVLink multicast on either side, whatever the environment says.
   setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1);
   auto peer = std::make_unique<NcclRanks>(executor.world_size(), symmetric);

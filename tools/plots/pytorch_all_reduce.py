@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 2 tools/plots/pytorch_all_reduce.py [--json FILE]
 
 bfloat16, in a CUDA graph, the methods taking turns; the median of seven rounds, the slower rank counted, in
-microseconds. NVLink multicast is not used: the multimem operators are never called, and NCCL and PyTorch are told to leave it.
+microseconds. NVLink multicast is not used: the multimem operators are never called, and NCCL and PyTorch are told to
+leave it.
 """
 import argparse
 import json
