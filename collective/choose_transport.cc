@@ -7,7 +7,8 @@ namespace lockstep {
 namespace {
 
 constexpr TransportKind kAllKinds[] = {TransportKind::kAuto, TransportKind::kCpu,
-                                       TransportKind::kPeer, TransportKind::kOrdered};
+                                       TransportKind::kPeer, TransportKind::kStaged,
+                                       TransportKind::kOrdered};
 
 }  // namespace
 
@@ -19,6 +20,8 @@ absl::string_view Name(TransportKind kind) {
       return "cpu";
     case TransportKind::kPeer:
       return "peer";
+    case TransportKind::kStaged:
+      return "staged";
     case TransportKind::kOrdered:
       break;
   }
@@ -30,7 +33,7 @@ absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name) {
     if (name == Name(kind)) return kind;
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("transport \"", name, "\": there are auto, cpu, peer and ordered"));
+      absl::StrCat("transport \"", name, "\": there are auto, cpu, peer, staged and ordered"));
 }
 
 namespace internal {

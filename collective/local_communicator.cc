@@ -133,7 +133,7 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
   Transport& transport = group_->transport();
   record.call.capturing = transport.IsCapturing(rank());
-  LOCKSTEP_RETURN_IF_ERROR(OrFail(transport.Prepare(rank())));
+  LOCKSTEP_RETURN_IF_ERROR(OrFail(transport.Prepare(rank(), record.call)));
   LOCKSTEP_RETURN_IF_ERROR(Publish(std::move(record)));
   if (check_nan) LOCKSTEP_RETURN_IF_ERROR(CheckNoNan());
   // Nobody waits for a barrier's data, and a rank's record is safe until the round after the next.

@@ -42,7 +42,9 @@ class Transport {
   virtual ~Transport() = default;
   virtual absl::string_view name() const = 0;
 
-  virtual absl::Status Prepare(int /*rank*/) { return absl::OkStatus(); }
+  virtual absl::Status Prepare(int /*rank*/, const CollectiveCall& /*mine*/) {
+    return absl::OkStatus();
+  }
   virtual absl::Status Move(const Round& round) = 0;
   virtual bool meets_again() const { return true; }
   virtual absl::Status Finish(int /*rank*/) { return absl::OkStatus(); }

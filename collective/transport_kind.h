@@ -17,12 +17,16 @@ enum class TransportKind : std::uint8_t {
   /// that write to their peers and wait for them. To be asked for where ranks share a GPU only in
   /// tests: all their kernels must fit on it at once.
   kPeer,
+  /// Ranks on GPUs, any number on one, that need not reach each other's memory: inputs go through
+  /// pinned memory of the host, as much as the largest. Events order their streams. Cannot be
+  /// captured in a graph.
+  kStaged,
   /// Ranks on GPUs, any number on one: events order their streams, no kernel waits for another.
   /// Cannot be captured in a graph.
   kOrdered,
 };
 
-/// "auto", "cpu", "peer", "ordered".
+/// "auto", "cpu", "peer", "staged", "ordered".
 absl::string_view Name(TransportKind kind);
 /// The inverse. kInvalidArgument: none of them.
 absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name);

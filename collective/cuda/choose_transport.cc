@@ -32,7 +32,8 @@ absl::Status LoadEverywhere(absl::Span<const Stream> streams) {
   return absl::OkStatus();
 }
 
-// Why the peer transport cannot serve these ranks; empty if it can.
+// Why the peer transport cannot serve these ranks, which reach each other's memory; empty if it
+// can.
 std::string WhyNotPeer(absl::Span<const Stream> streams) {
   if (streams.size() == 1) return "";
   if (LaunchesBlock()) return "CUDA_LAUNCH_BLOCKING is set, so no kernel may wait for another";
@@ -42,6 +43,25 @@ std::string WhyNotPeer(absl::Span<const Stream> streams) {
   }
   if (ShareDevices(streams)) return "ranks share a GPU, so no kernel may wait for another";
   return "";
+}
+
+// The best transport for these ranks, and why.
+struct Best {
+  TransportKind kind;
+  std::string reason;
+};
+Best BestFor(absl::Span<const Stream> streams, const absl::Status& proof) {
+  if (!proof.ok()) return {TransportKind::kStaged, std::string(proof.message())};
+  if (std::string why_not = WhyNotPeer(streams); !why_not.empty()) {
+    return {TransportKind::kOrdered, std::move(why_not)};
+  }
+  return {TransportKind::kPeer, streams.size() == 1
+                                    ? "there is one rank"
+                                    : "every rank has a GPU that was proved to reach all others"};
+}
+
+absl::Status Refuse(TransportKind kind, absl::string_view why) {
+  return absl::UnavailableError(absl::StrCat("transport: ", Name(kind), " asked for, but ", why));
 }
 
 }  // namespace
@@ -54,25 +74,30 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
   }
   LOCKSTEP_RETURN_IF_ERROR(LoadEverywhere(streams));
   LOCKSTEP_ASSIGN_OR_RETURN(auto group, DeviceGroup::Create(streams, options.timeout));
-  LOCKSTEP_RETURN_IF_ERROR(ProvePeerAccess(*group));
-  const std::string why_not = WhyNotPeer(streams);
-  const bool forced = options.kind == TransportKind::kPeer && streams.size() <= kMostPeers;
-  if (options.kind == TransportKind::kCpu || (options.kind == TransportKind::kPeer && !forced)) {
-    return absl::UnavailableError(
-        absl::StrCat("transport: ", Name(options.kind), " asked for, but ",
-                     why_not.empty() ? "all ranks are on GPUs" : why_not));
+  const absl::Status proof = ProvePeerAccess(*group);
+  if (!proof.ok() && !absl::IsUnavailable(proof)) return proof;
+  Best best = BestFor(streams, proof);
+  if (options.kind != TransportKind::kAuto) best = {options.kind, "it was asked for"};
+  switch (best.kind) {
+    case TransportKind::kAuto:
+    case TransportKind::kCpu:
+      return Refuse(best.kind, "all ranks are on GPUs");
+    case TransportKind::kPeer: {
+      if (!proof.ok()) return Refuse(best.kind, proof.message());
+      if (streams.size() > kMostPeers) return Refuse(best.kind, WhyNotPeer(streams));
+      LOCKSTEP_ASSIGN_OR_RETURN(auto peer, MakePeerTransport(std::move(group), options.tuning));
+      return TransportChoice{std::move(peer), std::move(best.reason)};
+    }
+    case TransportKind::kOrdered: {
+      if (!proof.ok()) return Refuse(best.kind, proof.message());
+      LOCKSTEP_ASSIGN_OR_RETURN(auto ordered, MakeOrderedTransport(std::move(group)));
+      return TransportChoice{std::move(ordered), std::move(best.reason)};
+    }
+    case TransportKind::kStaged:
+      break;
   }
-  if (forced || (options.kind == TransportKind::kAuto && why_not.empty())) {
-    LOCKSTEP_ASSIGN_OR_RETURN(auto transport, MakePeerTransport(std::move(group), options.tuning));
-    return TransportChoice{std::move(transport),
-                           forced ? "it was asked for"
-                           : streams.size() == 1
-                               ? "there is one rank"
-                               : "every rank has a GPU that was proved to reach all others"};
-  }
-  LOCKSTEP_ASSIGN_OR_RETURN(auto transport, MakeOrderedTransport(std::move(group)));
-  return TransportChoice{std::move(transport),
-                         options.kind == TransportKind::kOrdered ? "it was asked for" : why_not};
+  LOCKSTEP_ASSIGN_OR_RETURN(auto staged, MakeStagedTransport(std::move(group)));
+  return TransportChoice{std::move(staged), std::move(best.reason)};
 }
 
 }  // namespace lockstep::internal::cuda

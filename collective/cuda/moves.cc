@@ -54,6 +54,17 @@ class Mover {
     return absl::OkStatus();
   }
 
+  // [begin, end) of the sum, into this rank's output.
+  absl::Status PullSum(std::int64_t begin, std::int64_t end) {
+    ReduceWork work = Work(begin);
+    work.rows = 1;
+    work.width = end - begin;
+    work.num_outputs = 1;
+    work.out[0] = At(mine_.out, begin);
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchReduce(work, stream_));
+    return absl::OkStatus();
+  }
+
   absl::Status ReduceScatter() {
     std::int64_t offset = 0;
     for (int r = 0; r < round_.rank; ++r) offset += Call(r).out_width;
@@ -83,13 +94,28 @@ class Mover {
   }
 
   absl::Status AllToAll() {
-    if (mine_.in_place()) return AllToAllInPlace();
     for (int s = 0; s < round_.world_size(); ++s) {
       const CollectiveCall& from = Call(s);
       const Part sent = PartOf(from.send_counts, from.in_width, round_.rank, round_.world_size());
       const Part received = PartOf(mine_.receive_counts, mine_.out_width, s, round_.world_size());
       LOCKSTEP_RETURN_IF_ERROR(CopyRows(At(mine_.out, received.offset), 0, At(from.in, sent.offset),
                                         0, received.count, 1));
+    }
+    return absl::OkStatus();
+  }
+
+  // Ranks r and s swap the parts that they have for each other: the lower rank the first half, the
+  // higher the second.
+  absl::Status AllToAllInPlace() {
+    const std::int64_t part = mine_.out_width / round_.world_size();
+    for (int s = 0; s < round_.world_size(); ++s) {
+      if (s == round_.rank) continue;
+      const std::int64_t half = part / 2;
+      const std::int64_t begin = round_.rank < s ? 0 : half;
+      const std::int64_t length = round_.rank < s ? half : part - half;
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchSwap(At(mine_.out, part * s + begin),
+                                                        At(Call(s).out, part * round_.rank + begin),
+                                                        length * size_, stream_));
     }
     return absl::OkStatus();
   }
@@ -114,22 +140,6 @@ class Mover {
       work.in[r] = At(round_.calls[r]->in, offset);
     }
     return work;
-  }
-
-  // Ranks r and s swap the parts that they have for each other: the lower rank the first half, the
-  // higher the second.
-  absl::Status AllToAllInPlace() {
-    const std::int64_t part = mine_.out_width / round_.world_size();
-    for (int s = 0; s < round_.world_size(); ++s) {
-      if (s == round_.rank) continue;
-      const std::int64_t half = part / 2;
-      const std::int64_t begin = round_.rank < s ? 0 : half;
-      const std::int64_t length = round_.rank < s ? half : part - half;
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchSwap(At(mine_.out, part * s + begin),
-                                                        At(Call(s).out, part * round_.rank + begin),
-                                                        length * size_, stream_));
-    }
-    return absl::OkStatus();
   }
 
   // Pitches and width in elements.
@@ -186,12 +196,26 @@ absl::Status QueueMoves(const Round& round, const Stream& stream) {
     case CollectiveKind::kBroadcast:
       return mover.Broadcast();
     case CollectiveKind::kAllToAll:
-      return mover.AllToAll();
+      return round.mine().in_place() ? mover.AllToAllInPlace() : mover.AllToAll();
     case CollectiveKind::kBarrier:
     case CollectiveKind::kSplit:
       break;
   }
   return absl::OkStatus();
+}
+
+absl::Status QueuePull(const Round& round, const Stream& stream, std::int64_t begin,
+                       std::int64_t end) {
+  const DeviceGuard guard(stream.device());
+  Mover mover(round, stream);
+  switch (round.mine().kind) {
+    case CollectiveKind::kAllReduce:
+      return mover.PullSum(begin, end);
+    case CollectiveKind::kAllToAll:
+      return mover.AllToAll();
+    default:
+      return QueueMoves(round, stream);
+  }
 }
 
 }  // namespace lockstep::internal::cuda

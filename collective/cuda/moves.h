@@ -11,6 +11,11 @@ namespace lockstep::internal::cuda {
 /// slice of a sum from all inputs into all outputs, or whatever its own output needs.
 absl::Status QueueMoves(const Round& round, const Stream& stream);
 
+/// The same where no rank can reach another's output: whatever this rank's own output needs. Of a
+/// sum, elements [begin, end) alone.
+absl::Status QueuePull(const Round& round, const Stream& stream, std::int64_t begin,
+                       std::int64_t end);
+
 }  // namespace lockstep::internal::cuda
 
 #endif  // LOCKSTEP_COLLECTIVE_CUDA_MOVES_H_

@@ -35,7 +35,7 @@ class OrderedTransport final : public Transport {
 
   absl::string_view name() const override { return "ordered"; }
 
-  absl::Status Prepare(int rank) override {
+  absl::Status Prepare(int rank, const CollectiveCall&) override {
     const DeviceGuard guard(group_->device(rank));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank),
                                   cudaEventRecord(EventsOf(rank).ready, group_->native(rank)));

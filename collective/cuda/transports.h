@@ -10,6 +10,9 @@ namespace lockstep::internal::cuda {
 /// more. Every GPU must reach every other's memory.
 absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(std::unique_ptr<DeviceGroup> group);
 
+/// For any number of ranks on any GPUs: inputs go through pinned memory of the host.
+absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(std::unique_ptr<DeviceGroup> group);
+
 /// For 1 to kMostPeers ranks whose kernels run at the same time: they write to each other's memory,
 /// and wait there for each other.
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,

@@ -43,11 +43,13 @@ inline std::vector<TransportCase> Transports() {
   if (gpus >= 1) {
     const Device one = Device::Cuda(0);
     cases.push_back({"ordered, one GPU", {one}, {.transport = TransportKind::kOrdered}});
+    cases.push_back({"staged, one GPU", {one}, {.transport = TransportKind::kStaged}});
     cases.push_back({"peer, one GPU", {one}, SharedPeer(), 8});
   }
   if (gpus >= 2) {
     const std::vector<Device> two = {Device::Cuda(0), Device::Cuda(1)};
     cases.push_back({"ordered, two GPUs", two, {.transport = TransportKind::kOrdered}});
+    cases.push_back({"staged, two GPUs", two, {.transport = TransportKind::kStaged}});
     cases.push_back({"peer, two GPUs, dealt", two, SharedPeer(), 8});
     cases.push_back({"peer, two GPUs", two, {}, 2});
   }

@@ -43,7 +43,7 @@ ABSL_FLAG(bool, in_place, false, "let inputs and outputs be one memory");
 ABSL_FLAG(bool, graph, false, "GPUs: capture the calls in a CUDA graph, and time its replays");
 ABSL_FLAG(std::string, peer, "none",
           "GPUs: who takes turns with lockstep: none, nccl or nccl_symmetric");
-ABSL_FLAG(std::string, transport, "auto", "how data moves: auto, cpu, peer or ordered");
+ABSL_FLAG(std::string, transport, "auto", "how data moves: auto, cpu, peer, staged or ordered");
 ABSL_FLAG(bool, tune, false, "GPUs: search the settings of all_reduce below");
 ABSL_FLAG(absl::optional<std::string>, max_lines_bytes, absl::nullopt,
           "all_reduce: up to this size data travels in lines");

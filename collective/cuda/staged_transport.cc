@@ -1,0 +1,211 @@
+#include <algorithm>
+
+#include "lockstep/collective/cuda/moves.h"
+#include "lockstep/collective/cuda/transports.h"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+// Sums are moved in this many pieces at most, so that one is on its way up while another is on its
+// way down; each is worth a copy engine's start.
+constexpr std::int64_t kMostPieces = 16;
+constexpr std::int64_t kPieceBytes = 2 << 20;
+
+// Every rank copies its input, piece by piece on a stream of its own, into pinned memory that all
+// devices see, before the host meeting. After it each rank's stream waits for the others' pieces
+// and takes what it needs. As in the ordered transport, an event is recorded before the meeting at
+// which others may wait for it, and no kernel waits for a kernel.
+class StagedTransport final : public Transport {
+ public:
+  explicit StagedTransport(std::unique_ptr<DeviceGroup> group)
+      : group_(std::move(group)), ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
+
+  ~StagedTransport() override {
+    // One rank's work reads the memory of all.
+    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+      group_->Synchronize(rank).IgnoreError();
+      if (Of(rank).up != nullptr) cudaStreamSynchronize(Of(rank).up);
+    }
+    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+      const DeviceGuard guard(group_->device(rank));
+      Rank& mine = Of(rank);
+      for (const cudaEvent_t event : mine.pieces) cudaEventDestroy(event);
+      for (const cudaEvent_t event : {mine.ready, mine.done}) {
+        if (event != nullptr) cudaEventDestroy(event);
+      }
+      if (mine.up != nullptr) cudaStreamDestroy(mine.up);
+      if (mine.outbox != nullptr) cudaFreeHost(mine.outbox);
+    }
+  }
+
+  absl::Status Make() {
+    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+      const Device device = group_->device(rank);
+      const DeviceGuard guard(device);
+      Rank& mine = Of(rank);
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                    cudaStreamCreateWithFlags(&mine.up, cudaStreamNonBlocking));
+      for (cudaEvent_t* event : {&mine.ready, &mine.done}) {
+        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                      cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+      }
+      for (std::int64_t piece = 0; piece < kMostPieces; ++piece) {
+        cudaEvent_t event = nullptr;
+        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                      cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+        mine.pieces.push_back(event);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::string_view name() const override { return "staged"; }
+
+  absl::Status Prepare(int rank, const CollectiveCall& mine) override {
+    if (mine.capturing || !IsRead(rank, mine)) return absl::OkStatus();
+    const Device device = group_->device(rank);
+    const DeviceGuard guard(device);
+    Rank& state = Of(rank);
+    const auto size = static_cast<std::int64_t>(SizeOf(mine.dtype));
+    LOCKSTEP_RETURN_IF_ERROR(Grow(device, state, mine.in_count() * size));
+    // Behind the input, and behind all who read the outbox in the round before (see Finish).
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.ready, group_->native(rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamWaitEvent(state.up, state.ready, 0));
+    const Pieces pieces(mine);
+    for (std::int64_t piece = 0; piece < pieces.count; ++piece) {
+      const std::int64_t begin = pieces.Begin(piece) * size;
+      const std::int64_t end = pieces.Begin(piece + 1) * size;
+      if (end > begin) {
+        LOCKSTEP_RETURN_IF_CUDA_ERROR(
+            device, cudaMemcpyAsync(state.outbox + begin, static_cast<const char*>(mine.in) + begin,
+                                    static_cast<std::size_t>(end - begin), cudaMemcpyDeviceToHost,
+                                    state.up));
+      }
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(
+          device, cudaEventRecord(state.pieces[static_cast<std::size_t>(piece)], state.up));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Move(const Round& round) override {
+    if (round.mine().capturing) {
+      return absl::UnavailableError(
+          "the staged transport cannot be captured in a graph: its streams wait for each other by "
+          "way of the host");
+    }
+    const Device device = group_->device(round.rank);
+    const DeviceGuard guard(device);
+    const cudaStream_t stream = group_->native(round.rank);
+    // The others' inputs as this rank finds them: in their outboxes.
+    std::vector<CollectiveCall> calls;
+    std::vector<const CollectiveCall*> pointers;
+    for (int rank = 0; rank < round.world_size(); ++rank) {
+      calls.push_back(*round.calls[static_cast<std::size_t>(rank)]);
+      if (rank != round.rank) calls.back().in = Of(rank).outbox;
+    }
+    for (const CollectiveCall& call : calls) pointers.push_back(&call);
+    const Round staged{.rank = round.rank, .calls = pointers, .failed = round.failed};
+    const Pieces pieces(round.mine());
+    for (std::int64_t piece = 0; piece < pieces.count; ++piece) {
+      for (int rank = 0; rank < round.world_size(); ++rank) {
+        // Its own too: what comes behind may spoil its input, or be the output in its place.
+        if (!IsRead(rank, round.mine())) continue;
+        LOCKSTEP_RETURN_IF_CUDA_ERROR(
+            device,
+            cudaStreamWaitEvent(stream, Of(rank).pieces[static_cast<std::size_t>(piece)], 0));
+      }
+      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, group_->stream(round.rank), pieces.Begin(piece),
+                                         pieces.Begin(piece + 1)));
+    }
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(Of(round.rank).done, stream));
+    return absl::OkStatus();
+  }
+
+  // Whoever writes its outbox next does so behind all who have read it.
+  absl::Status Finish(int rank) override {
+    const Device device = group_->device(rank);
+    const DeviceGuard guard(device);
+    for (int other = 0; other < group_->num_ranks(); ++other) {
+      if (other == rank) continue;
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                    cudaStreamWaitEvent(group_->native(rank), Of(other).done, 0));
+    }
+    return absl::OkStatus();
+  }
+
+  bool IsCapturing(int rank) const override { return group_->IsCapturing(rank); }
+  absl::Status Synchronize(int rank) override { return group_->Synchronize(rank); }
+  absl::Status Reset() override {
+    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank), cudaStreamSynchronize(Of(rank).up));
+    }
+    return group_->Reset();
+  }
+
+ private:
+  struct Rank {
+    // On which the input goes up, and the memory that it goes to.
+    cudaStream_t up = nullptr;
+    char* outbox = nullptr;
+    std::int64_t outbox_bytes = 0;
+    cudaEvent_t ready = nullptr;
+    cudaEvent_t done = nullptr;
+    std::vector<cudaEvent_t> pieces;
+  };
+
+  // How a call's elements are cut: sums into pieces, everything else not at all.
+  struct Pieces {
+    explicit Pieces(const CollectiveCall& call) : elements(call.in_count()) {
+      const std::int64_t bytes = elements * static_cast<std::int64_t>(SizeOf(call.dtype));
+      if (call.kind == CollectiveKind::kAllReduce) {
+        count = std::clamp<std::int64_t>(bytes / kPieceBytes, 1, kMostPieces);
+      }
+    }
+    // At whole lines of memory.
+    std::int64_t Begin(std::int64_t piece) const {
+      if (piece == count) return elements;
+      return (elements / count * piece) / 64 * 64;
+    }
+    std::int64_t elements;
+    std::int64_t count = 1;
+  };
+
+  Rank& Of(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
+
+  // Only the root's input of a broadcast is.
+  static bool IsRead(int rank, const CollectiveCall& call) {
+    return call.kind != CollectiveKind::kBarrier && call.kind != CollectiveKind::kSplit &&
+           (call.kind != CollectiveKind::kBroadcast || call.root == rank);
+  }
+
+  // Nobody reads the old outbox any more when this rank's stream is done.
+  static absl::Status Grow(Device device, Rank& rank, std::int64_t bytes) {
+    if (bytes <= rank.outbox_bytes) return absl::OkStatus();
+    if (rank.outbox != nullptr) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaDeviceSynchronize());
+      cudaFreeHost(rank.outbox);
+      rank.outbox = nullptr;
+      rank.outbox_bytes = 0;
+    }
+    void* memory = nullptr;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                  cudaHostAlloc(&memory, static_cast<std::size_t>(bytes),
+                                                cudaHostAllocPortable | cudaHostAllocMapped));
+    rank.outbox = static_cast<char*>(memory);
+    rank.outbox_bytes = bytes;
+    return absl::OkStatus();
+  }
+
+  const std::unique_ptr<DeviceGroup> group_;
+  std::vector<Rank> ranks_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(std::unique_ptr<DeviceGroup> group) {
+  auto transport = std::make_unique<StagedTransport>(std::move(group));
+  LOCKSTEP_RETURN_IF_ERROR(transport->Make());
+  return transport;
+}
+
+}  // namespace lockstep::internal::cuda
