@@ -273,13 +273,15 @@ absl::Status Executor::Run(absl::FunctionRef<absl::Status(Worker&)> task) {
   state->task = &task;
   state->handover.Start(state->world_size());
   state->handover.AwaitDone();
+  // The caller's alone: a thread of an abandoned executor may be the last to let go of the state.
+  absl::Status failure = std::move(state->failure);
   if (const int rank = state->abandoned_by.load(std::memory_order_relaxed); rank >= 0) {
+    state->exception = nullptr;
     Stop(*state);
     return absl::FailedPreconditionError(
         absl::StrCat("executor: destroyed from inside the task of its own rank ", rank,
                      "; destroy it after Run has returned"));
   }
-  absl::Status failure = std::move(state->failure);
   state->running.store(false, std::memory_order_release);
   return failure;
 }
