@@ -17,8 +17,10 @@ absl::StatusOr<internal::LocalGroup::Options> Convert(const CollectiveBarrier::O
   }
   // Ten years, so that a deadline always fits.
   const absl::Duration timeout = std::min(options.timeout, absl::Hours(24 * 3650));
-  return internal::LocalGroup::Options{absl::ToChronoNanoseconds(timeout), options.check_nan,
-                                       options.transport, options.tuning};
+  return internal::LocalGroup::Options{.check_nan = options.check_nan,
+                                       .transport = {.kind = options.transport,
+                                                     .timeout = absl::ToChronoNanoseconds(timeout),
+                                                     .tuning = options.tuning}};
 }
 
 absl::StatusOr<std::shared_ptr<internal::LocalGroup>> MakeGroup(

@@ -11,7 +11,7 @@ bool Reduces(CollectiveKind kind) {
 
 // "float32 x 4096, sum", or nothing for calls without data.
 std::string Arguments(const CollectiveCall& call) {
-  if (call.kind == CollectiveKind::kBarrier || call.kind == CollectiveKind::kSplit) return "";
+  if (IsMeeting(call.kind)) return "";
   std::string text = absl::StrCat(" (", Name(call.dtype), " x ", call.in_count());
   if (call.out_count() != call.in_count()) absl::StrAppend(&text, " -> ", call.out_count());
   if (Reduces(call.kind)) absl::StrAppend(&text, ", ", Name(call.op));

@@ -34,6 +34,10 @@ inline constexpr ReduceOp kAllReduceOps[] = {ReduceOp::kSum, ReduceOp::kAverage,
 
 /// "all_reduce", "reduce_scatter", ...
 absl::string_view Name(CollectiveKind kind);
+/// Whether the ranks only meet: barrier and split.
+inline bool IsMeeting(CollectiveKind kind) {
+  return kind == CollectiveKind::kBarrier || kind == CollectiveKind::kSplit;
+}
 /// "sum", "avg", "prod", "min", "max".
 absl::string_view Name(ReduceOp op);
 /// The inverse. kInvalidArgument: none of them.

@@ -152,6 +152,56 @@ absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
   return CheckAndExecute(call, std::move(counts), in, out);
 }
 
+absl::StatusOr<PendingCollective> Communicator::AllReduceAsync(const Tensor& in, const Tensor& out,
+                                                               ReduceOp op) {
+  return Aside(in, out, [&] { return AllReduce(in, out, op); });
+}
+
+absl::StatusOr<PendingCollective> Communicator::ReduceScatterAsync(const Tensor& in,
+                                                                   const Tensor& out, ReduceOp op,
+                                                                   int axis) {
+  return Aside(in, out, [&] { return ReduceScatter(in, out, op, axis); });
+}
+
+absl::StatusOr<PendingCollective> Communicator::AllGatherAsync(const Tensor& in, const Tensor& out,
+                                                               int axis) {
+  return Aside(in, out, [&] { return AllGather(in, out, axis); });
+}
+
+absl::StatusOr<PendingCollective> Communicator::BroadcastAsync(const Tensor& in, const Tensor& out,
+                                                               int root) {
+  return Aside(in, out, [&] { return Broadcast(in, out, root); });
+}
+
+absl::StatusOr<PendingCollective> Communicator::AllToAllAsync(
+    const Tensor& in, const Tensor& out, absl::Span<const std::int64_t> send_counts,
+    absl::Span<const std::int64_t> receive_counts) {
+  return Aside(in, out, [&] { return AllToAll(in, out, send_counts, receive_counts); });
+}
+
+absl::StatusOr<PendingCollective> Communicator::Aside(const Tensor& in, const Tensor& out,
+                                                      absl::FunctionRef<absl::Status()> call) {
+  LOCKSTEP_RETURN_IF_ERROR(EnterSideStream());
+  const absl::Status status = call();
+  const absl::Status left = LeaveSideStream();
+  LOCKSTEP_RETURN_IF_ERROR(status);
+  LOCKSTEP_RETURN_IF_ERROR(left);
+  return PendingCollective(*this, in, out);
+}
+
+absl::Status PendingCollective::Wait() {
+  if (comm_ == nullptr) return absl::OkStatus();
+  return std::exchange(comm_, nullptr)->JoinSideStream();
+}
+
+PendingCollective& PendingCollective::operator=(PendingCollective&& other) noexcept {
+  Wait().IgnoreError();
+  comm_ = std::exchange(other.comm_, nullptr);
+  in_ = other.in_;
+  out_ = other.out_;
+  return *this;
+}
+
 absl::Status Communicator::Barrier() { return Execute({.kind = CollectiveKind::kBarrier}); }
 
 absl::Status Communicator::CheckTensors(const CollectiveCall& call, const Tensor& in,

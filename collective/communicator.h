@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "lockstep/collective/collective_call.h"
@@ -23,6 +25,37 @@ struct CommunicatorStats {
   absl::Duration max_wait;
   /// Time this rank spent inside collectives, waits included.
   absl::Duration total_time;
+};
+
+class Communicator;
+
+/// A collective beside which the rank's stream goes on:
+///
+///   LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, comm.AllReduceAsync(grad_x, grad_x));
+///   ... queue work that needs no grad_x ...
+///   LOCKSTEP_RETURN_IF_ERROR(sum.Wait());   // what is queued from here on finds it
+///
+/// Until then nobody touches its tensors, which it keeps alive. Must not outlive its Communicator;
+/// waits when it is destroyed. Used by the rank's thread alone.
+class [[nodiscard]] PendingCollective {
+ public:
+  PendingCollective(PendingCollective&& other) noexcept
+      : comm_(std::exchange(other.comm_, nullptr)), in_(other.in_), out_(other.out_) {}
+  PendingCollective& operator=(PendingCollective&& other) noexcept;
+  ~PendingCollective() { Wait().IgnoreError(); }
+
+  /// Lets the rank's stream wait for this call and for those before it. The host does not wait.
+  /// Does nothing the second time.
+  absl::Status Wait();
+
+ private:
+  friend class Communicator;
+  PendingCollective(Communicator& comm, const Tensor& in, const Tensor& out)
+      : comm_(&comm), in_(in), out_(out) {}
+
+  Communicator* comm_;
+  Tensor in_;
+  Tensor out_;
 };
 
 /// The collectives. All ranks of a group make the same calls in the same order, each on its own
@@ -81,6 +114,22 @@ class Communicator {
                         absl::Span<const std::int64_t> send_counts = {},
                         absl::Span<const std::int64_t> receive_counts = {});
 
+  /// The same calls on a stream of their own, behind what the rank's stream holds now and beside
+  /// what it is given until PendingCollective::Wait(). The ranks meet before they return, as ever;
+  /// on the CPU the work is done by then. They keep their order among each other and with the calls
+  /// above, which wait for them, so it is no matter which ranks call which form. Of two groups that
+  /// share ranks, one at a time may have such calls under way.
+  absl::StatusOr<PendingCollective> AllReduceAsync(const Tensor& in, const Tensor& out,
+                                                   ReduceOp op = ReduceOp::kSum);
+  absl::StatusOr<PendingCollective> ReduceScatterAsync(const Tensor& in, const Tensor& out,
+                                                       ReduceOp op = ReduceOp::kSum, int axis = 0);
+  absl::StatusOr<PendingCollective> AllGatherAsync(const Tensor& in, const Tensor& out,
+                                                   int axis = 0);
+  absl::StatusOr<PendingCollective> BroadcastAsync(const Tensor& in, const Tensor& out, int root);
+  absl::StatusOr<PendingCollective> AllToAllAsync(
+      const Tensor& in, const Tensor& out, absl::Span<const std::int64_t> send_counts = {},
+      absl::Span<const std::int64_t> receive_counts = {});
+
   /// Returns when every rank has called it.
   absl::Status Barrier();
 
@@ -103,7 +152,17 @@ class Communicator {
   /// Refuses a call with `error`, and tells the others.
   virtual absl::Status Refuse(const CollectiveCall& call, absl::Status error) = 0;
 
+  /// What the calls between the two queue goes to a stream of its own, and JoinSideStream lets the
+  /// rank's stream wait for it. An engine without one does all work at once.
+  virtual absl::Status EnterSideStream() { return absl::OkStatus(); }
+  virtual absl::Status LeaveSideStream() { return absl::OkStatus(); }
+  virtual absl::Status JoinSideStream() { return absl::OkStatus(); }
+
  private:
+  friend class PendingCollective;
+
+  absl::StatusOr<PendingCollective> Aside(const Tensor& in, const Tensor& out,
+                                          absl::FunctionRef<absl::Status()> call);
   absl::Status CheckTensors(const CollectiveCall& call, const Tensor& in, const Tensor& out) const;
   // Refuses the call with `shapes` or what CheckTensors finds, or carries it out.
   absl::Status CheckAndExecute(CollectiveCall call, absl::Status shapes, const Tensor& in,

@@ -132,6 +132,8 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   const bool check_nan = group_->options().check_nan && HasFloatingInput(call);
   if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
   Transport& transport = group_->transport();
+  // The calls of a group keep their order.
+  if (side_stream_pending_ && !on_side_stream_) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());
   record.call.capturing = transport.IsCapturing(rank());
   LOCKSTEP_RETURN_IF_ERROR(OrFail(transport.Prepare(rank(), record.call)));
   LOCKSTEP_RETURN_IF_ERROR(Publish(std::move(record)));
@@ -142,6 +144,23 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   if (!transport.meets_again()) return absl::OkStatus();
   LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));
   return OrFail(transport.Finish(rank()));
+}
+
+absl::Status LocalCommunicator::EnterSideStream() {
+  LOCKSTEP_RETURN_IF_ERROR(OrFail(group_->transport().EnterSideStream(rank())));
+  on_side_stream_ = true;
+  side_stream_pending_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status LocalCommunicator::LeaveSideStream() {
+  on_side_stream_ = false;
+  return OrFail(group_->transport().LeaveSideStream(rank()));
+}
+
+absl::Status LocalCommunicator::JoinSideStream() {
+  if (!std::exchange(side_stream_pending_, false)) return absl::OkStatus();
+  return OrFail(group_->transport().JoinSideStream(rank()));
 }
 
 absl::Status LocalCommunicator::OrFail(absl::Status status) {
@@ -190,8 +209,8 @@ absl::Status LocalCommunicator::MoveData() {
 
 template <typename Agree>
 absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
-  const Word::Outcome outcome = group_->word().Meet(
-      rank(), epoch_, group_->options().timeout, agree, [&](Word::Reason reason) {
+  const Word::Outcome outcome =
+      group_->word().Meet(rank(), epoch_, group_->timeout(), agree, [&](Word::Reason reason) {
         group_->Explain(rank(), epoch_,
                         reason == Word::Reason::kDeparted
                             ? group_->DescribeDeparted()

@@ -23,6 +23,9 @@ class alignas(128) LocalCommunicator final : public Communicator {
  protected:
   absl::Status Execute(const CollectiveCall& call) override;
   absl::Status Refuse(const CollectiveCall& call, absl::Status error) override;
+  absl::Status EnterSideStream() override;
+  absl::Status LeaveSideStream() override;
+  absl::Status JoinSideStream() override;
 
  private:
   using Word = BarrierWord<NativePlatform>;
@@ -52,6 +55,9 @@ class alignas(128) LocalCommunicator final : public Communicator {
   const std::shared_ptr<LocalGroup> group_;
   std::uint32_t epoch_ = 0;
   std::uint64_t round_ = 0;
+  // Calls go to the side stream; and what it holds has not been waited for.
+  bool on_side_stream_ = false;
+  bool side_stream_pending_ = false;
   // Where every rank's call stands, in even and in odd rounds.
   std::vector<const CollectiveCall*> calls_[2];
   std::uint64_t num_collectives_ = 0;

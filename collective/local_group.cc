@@ -38,9 +38,7 @@ bool Await(std::chrono::nanoseconds timeout, Done done) {
 absl::StatusOr<std::shared_ptr<LocalGroup>> LocalGroup::Create(
     std::vector<Stream> streams, std::vector<int> task_ranks,
     std::shared_ptr<TaskObservers> observers, Options options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      TransportChoice transport,
-      ChooseTransport(streams, {options.transport, options.timeout, options.tuning}));
+  LOCKSTEP_ASSIGN_OR_RETURN(TransportChoice transport, ChooseTransport(streams, options.transport));
   std::shared_ptr<LocalGroup> group(new LocalGroup(std::move(streams), std::move(task_ranks),
                                                    std::move(observers), std::move(transport),
                                                    options));
@@ -105,7 +103,7 @@ absl::Status LocalGroup::DescribeMissing(const Progress& progress) {
     all_alike = all_alike && call == first_asked;
     absl::StrAppend(&asked, asked.empty() ? "" : "; ", "rank ", rank, " asked for ", call);
   }
-  const double seconds = absl::ToDoubleSeconds(absl::FromChrono(options_.timeout));
+  const double seconds = absl::ToDoubleSeconds(absl::FromChrono(timeout()));
   const bool moving = progress.stage == Progress::Stage::kMoved;
   std::string who = missing.empty()
                         ? absl::StrCat("the last rank came just as ", seconds, " s were over")
@@ -147,7 +145,7 @@ absl::Status LocalGroup::Reset() {
   if (!AwaitAllLeft()) {
     return absl::DeadlineExceededError(
         absl::StrCat("reset: a rank has been inside the failed round for ",
-                     absl::ToDoubleSeconds(absl::FromChrono(options_.timeout)),
+                     absl::ToDoubleSeconds(absl::FromChrono(timeout())),
                      " s more; try again when it has returned"));
   }
   LOCKSTEP_RETURN_IF_ERROR(transport().Reset());
@@ -156,7 +154,7 @@ absl::Status LocalGroup::Reset() {
 }
 
 bool LocalGroup::AwaitAllLeft() {
-  return Await(options_.timeout, [this] {
+  return Await(timeout(), [this] {
     return std::all_of(slots_.begin(), slots_.end(), [](const Slot& slot) {
       return Progress::Unpack(slot.progress.load(std::memory_order_acquire)).stage ==
              Progress::Stage::kLeft;
@@ -167,7 +165,7 @@ bool LocalGroup::AwaitAllLeft() {
 bool LocalGroup::AwaitAllMoved(const Progress& progress) {
   const std::uint64_t moving =
       Progress{progress.epoch, progress.round, Progress::Stage::kPublished}.Pack();
-  return Await(options_.timeout, [this, moving] {
+  return Await(timeout(), [this, moving] {
     return std::none_of(slots_.begin(), slots_.end(), [moving](const Slot& slot) {
       return slot.progress.load(std::memory_order_acquire) == moving;
     });

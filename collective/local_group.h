@@ -44,10 +44,9 @@ struct Progress {
 class LocalGroup final : public TaskObserver {
  public:
   struct Options {
-    std::chrono::nanoseconds timeout;
-    bool check_nan;
-    TransportKind transport;
-    AllReduceTuning tuning;
+    bool check_nan = false;
+    /// The time-out is that of every wait of the group.
+    TransportOptions transport;
   };
 
   /// What a rank brings to a round. The call is one cache line by itself: the only one that others
@@ -86,6 +85,7 @@ class LocalGroup final : public TaskObserver {
   const std::vector<int>& task_ranks() const { return task_ranks_; }
   const std::shared_ptr<TaskObservers>& observers() const { return observers_; }
   const Options& options() const { return options_; }
+  std::chrono::nanoseconds timeout() const { return options_.transport.timeout; }
   Transport& transport() const { return *transport_.transport; }
   const std::string& transport_reason() const { return transport_.reason; }
   BarrierWord<NativePlatform>& word() { return word_; }

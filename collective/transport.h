@@ -49,6 +49,13 @@ class Transport {
   virtual bool meets_again() const { return true; }
   virtual absl::Status Finish(int /*rank*/) { return absl::OkStatus(); }
 
+  /// What this rank's calls queue until LeaveSideStream goes behind all that its stream holds now,
+  /// but beside what the stream is given later. On the CPU there is nothing to put aside.
+  virtual absl::Status EnterSideStream(int /*rank*/) { return absl::OkStatus(); }
+  virtual absl::Status LeaveSideStream(int /*rank*/) { return absl::OkStatus(); }
+  /// Whatever this rank's stream is given from here on waits for all that was put aside.
+  virtual absl::Status JoinSideStream(int /*rank*/) { return absl::OkStatus(); }
+
   /// Whether what this rank queues now is recorded for a CUDA graph rather than run.
   virtual bool IsCapturing(int /*rank*/) const { return false; }
   /// OK, or how work queued earlier has failed meanwhile. Costs a few loads.
@@ -71,6 +78,8 @@ struct TransportOptions {
   /// How long work on a device waits for another rank.
   std::chrono::nanoseconds timeout{0};
   AllReduceTuning tuning = {};
+  /// For tests: a byte changes on its way while peer access is being proved.
+  bool spoil_proof = false;
 };
 
 struct TransportChoice {

@@ -1,7 +1,6 @@
 #include "lockstep/layers/column_parallel_linear.h"
 
 #include "lockstep/layers/linear_math.h"
-#include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {
 
@@ -35,10 +34,9 @@ absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Create(Worker& worker
 
 absl::StatusOr<Tensor> ColumnParallelLinear::Forward(const Tensor& x) {
   LOCKSTEP_RETURN_IF_ERROR(CheckInput("ColumnParallelLinear::Forward", x));
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, internal::TimesWeight(*worker_, x, weight_));
-  if (bias_.has_value() && !options_.skip_bias_add) {
-    LOCKSTEP_RETURN_IF_ERROR(AddBias(*worker_, bias_->value(), part));
-  }
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      Tensor part,
+      internal::TimesWeight(*worker_, x, weight_, options_.skip_bias_add ? nullptr : bias()));
   if (!options_.gather_output) return part;
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor full,
                             worker_->Empty({x.extent(0), options_.out_features}, options_.dtype));
@@ -60,9 +58,10 @@ absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Ten
   }
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x,
                             internal::TimesWeightTransposed(*worker_, part, weight_));
-  // Before the weight's gradient, which does not need it and can overlap it.
-  LOCKSTEP_RETURN_IF_ERROR(comm_->AllReduce(grad_x, grad_x));
+  // Beside the products of the weight's gradient, which do not need it.
+  LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, comm_->AllReduceAsync(grad_x, grad_x));
   LOCKSTEP_RETURN_IF_ERROR(internal::AddToGradients(*worker_, x, part, weight_, bias_));
+  LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
   return grad_x;
 }
 

@@ -1,7 +1,6 @@
 #include "lockstep/layers/linear.h"
 
 #include "lockstep/layers/linear_math.h"
-#include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {
 
@@ -26,9 +25,7 @@ absl::StatusOr<Tensor> Linear::Forward(const Tensor& x) {
   LOCKSTEP_RETURN_IF_ERROR(internal::CheckOperand("Linear::Forward", "x", x,
                                                   {"in_features", in_features, in_features},
                                                   weight_.value().dtype()));
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, internal::TimesWeight(*worker_, x, weight_));
-  if (bias_.has_value()) LOCKSTEP_RETURN_IF_ERROR(AddBias(*worker_, bias_->value(), y));
-  return y;
+  return internal::TimesWeight(*worker_, x, weight_, bias());
 }
 
 absl::StatusOr<Tensor> Linear::Backward(const Tensor& x, const Tensor& grad_out) {

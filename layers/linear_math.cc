@@ -69,10 +69,12 @@ std::uint64_t DeriveSeed(std::uint64_t seed, std::uint64_t index) {
   return z ^ (z >> 31);
 }
 
-absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parameter& weight) {
+absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parameter& weight,
+                                   const Parameter* bias) {
   const Tensor& w = weight.value();
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, worker.Empty({x.extent(0), w.extent(1)}, x.dtype()));
-  LOCKSTEP_RETURN_IF_ERROR(MatMul(worker, x, w, y));
+  LOCKSTEP_RETURN_IF_ERROR(
+      MatMul(worker, x, w, y, {.bias = bias == nullptr ? nullptr : &bias->value()}));
   return y;
 }
 

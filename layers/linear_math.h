@@ -38,8 +38,9 @@ absl::Status InitializeLinear(Worker& worker, std::uint64_t seed, std::int64_t i
 /// own.
 std::uint64_t DeriveSeed(std::uint64_t seed, std::uint64_t index);
 
-/// x W, new.  x: [tokens, rows of W].
-absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parameter& weight);
+/// x W, or x W + b rounded once, new.  x: [tokens, rows of W]; b: [columns of W].
+absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parameter& weight,
+                                   const Parameter* bias = nullptr);
 /// grad_out W^T, new.  grad_out: [tokens, columns of W].
 absl::StatusOr<Tensor> TimesWeightTransposed(Worker& worker, const Tensor& grad_out,
                                              const Parameter& weight);

@@ -23,11 +23,27 @@ absl::Status Refuse(const Tensor& a, const Tensor& b, const Tensor& out, MatMulO
   return absl::InvalidArgumentError(
       absl::StrCat("matmul: a is ", a.ToString(), options.transpose_a ? " transposed" : "",
                    ", b is ", b.ToString(), options.transpose_b ? " transposed" : "", ", out is ",
-                   out.ToString(), "; ", right));
+                   out.ToString(), options.bias == nullptr ? "" : ", bias is ",
+                   options.bias == nullptr ? "" : options.bias->ToString(), "; ", right));
 }
 
 bool FitsRows(const Tensor& tensor) {
   return tensor.num_axes() == 2 && (tensor.strides()[1] == 1 || tensor.extent(1) <= 1);
+}
+
+absl::Status CheckBias(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
+                       MatMulOptions options) {
+  if (options.bias == nullptr) return absl::OkStatus();
+  if (options.accumulate)
+    return Refuse(a, b, out, options, "there must be either accumulate or a bias");
+  const Tensor& bias = *options.bias;
+  if (bias.shape() == Shape{out.extent(1)} && bias.dtype() == out.dtype() &&
+      bias.device() == worker.device() && bias.is_contiguous()) {
+    return absl::OkStatus();
+  }
+  return Refuse(a, b, out, options,
+                absl::StrCat("the bias must be ", Name(out.dtype()), " [", out.extent(1), "] on ",
+                             worker.device().ToString(), ", contiguous"));
 }
 
 absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
@@ -60,7 +76,7 @@ absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, con
                     absl::StrCat("extents and row strides must be at most ", kMost));
     }
   }
-  return absl::OkStatus();
+  return CheckBias(worker, a, b, out, options);
 }
 
 // BLAS asks for a row stride of at least the row, also where there is one row or none.
@@ -69,7 +85,9 @@ f77_int RowStride(const Tensor& tensor) {
   return static_cast<f77_int>(stride > 0 ? stride : 1);
 }
 
-void MultiplySame(const Product& p, const Tensor& a, const Tensor& b, const Tensor& out) {
+// All of one type, float32 or float64.
+absl::Status MultiplySame(Worker& worker, const Product& p, const Tensor& a, const Tensor& b,
+                          const Tensor& out) {
   const auto trans_a = p.options.transpose_a ? CblasTrans : CblasNoTrans;
   const auto trans_b = p.options.transpose_b ? CblasTrans : CblasNoTrans;
   const auto m = static_cast<f77_int>(p.m);
@@ -84,6 +102,7 @@ void MultiplySame(const Product& p, const Tensor& a, const Tensor& b, const Tens
                 b.data<float>(), RowStride(b), p.options.accumulate ? 1.0f : 0.0f,
                 out.data<float>(), RowStride(out));
   }
+  return p.options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *p.options.bias, out);
 }
 
 // A 16-bit matrix as a contiguous float32 one.
@@ -98,14 +117,24 @@ absl::Status MultiplyWidened(Worker& worker, const Product& p, const Tensor& a, 
                              const Tensor& out) {
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_a, Widened(worker, a));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_b, Widened(worker, b));
-  if (out.dtype() == DType::kFloat32) {
-    MultiplySame(p, wide_a, wide_b, out);
-    return absl::OkStatus();
-  }
+  if (out.dtype() == DType::kFloat32) return MultiplySame(worker, p, wide_a, wide_b, out);
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor wide_out, worker.Empty(out.shape(), DType::kFloat32));
   if (p.options.accumulate) LOCKSTEP_RETURN_IF_ERROR(Copy(worker, out, wide_out));
-  MultiplySame(p, wide_a, wide_b, wide_out);
+  Product wide = p;
+  Tensor wide_bias;
+  if (p.options.bias != nullptr) {
+    LOCKSTEP_ASSIGN_OR_RETURN(wide_bias, Widened(worker, *p.options.bias));
+    wide.options.bias = &wide_bias;
+  }
+  LOCKSTEP_RETURN_IF_ERROR(MultiplySame(worker, wide, wide_a, wide_b, wide_out));
   return Copy(worker, wide_out, out);
+}
+
+// The product where k = 0.
+absl::Status WithoutTerms(Worker& worker, MatMulOptions options, const Tensor& out) {
+  if (options.accumulate) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(Fill(worker, 0, out));
+  return options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *options.bias, out);
 }
 
 }  // namespace
@@ -118,11 +147,10 @@ absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tens
                   .k = a.extent(options.transpose_a ? 0 : 1),
                   .options = options};
   if (p.m == 0 || p.n == 0) return absl::OkStatus();
-  if (p.k == 0) return options.accumulate ? absl::OkStatus() : Fill(worker, 0, out);
+  if (p.k == 0) return WithoutTerms(worker, options, out);
   if (!worker.device().is_cpu()) return internal::cuda::MatMul(worker, a, b, out, options);
   if (IsReducedPrecision(a.dtype())) return MultiplyWidened(worker, p, a, b, out);
-  MultiplySame(p, a, b, out);
-  return absl::OkStatus();
+  return MultiplySame(worker, p, a, b, out);
 }
 
 }  // namespace lockstep

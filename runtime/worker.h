@@ -35,6 +35,13 @@ class Worker {
   Device device() const { return stream_.device(); }
   const Stream& stream() const { return stream_; }
   MemoryPool& memory() const { return *memory_; }
+
+  /// Whether products of float32 on this worker's GPU may round their inputs to TF32: 10 bits of
+  /// mantissa, about 3 decimal digits, in return for speed. Off at first. No effect on the CPU, nor
+  /// on other types; a captured graph keeps what held at its capture.
+  bool allow_tf32() const { return allow_tf32_; }
+  void set_allow_tf32(bool allow) { allow_tf32_ = allow; }
+
   /// Null on the CPU.
   const std::shared_ptr<internal::WorkerState>& state() const { return state_; }
 
@@ -51,6 +58,7 @@ class Worker {
   int rank_;
   int world_size_;
   Stream stream_;
+  bool allow_tf32_ = false;
   // The stream's owner, unless that is the host.
   std::shared_ptr<void> own_stream_;
   std::shared_ptr<MemoryPool> memory_;

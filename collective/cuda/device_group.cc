@@ -19,7 +19,27 @@ absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<cons
                                               cudaHostAllocPortable | cudaHostAllocMapped));
   group->words_ = static_cast<Word*>(memory);
   for (std::size_t i = 0; i < num_words; ++i) new (&group->words_[i]) Word{0};
+  LOCKSTEP_RETURN_IF_ERROR(group->MakeSides());
   return group;
+}
+
+absl::Status DeviceGroup::MakeSides() {
+  for (int rank = 0; rank < num_ranks(); ++rank) {
+    const DeviceGuard guard(device(rank));
+    Side& mine = side(rank);
+    int lowest = 0;
+    int highest = 0;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
+                                  cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+    // Peers wait for what is put aside, so it goes first wherever both could.
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        device(rank), cudaStreamCreateWithPriority(&mine.stream, cudaStreamNonBlocking, highest));
+    for (cudaEvent_t* event : {&mine.entered, &mine.left}) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
+                                    cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+    }
+  }
+  return absl::OkStatus();
 }
 
 DeviceGroup::~DeviceGroup() {
@@ -27,8 +47,44 @@ DeviceGroup::~DeviceGroup() {
   // Nothing that waits is left behind, and nothing that uses what is freed now.
   Abort();
   for (int rank = 0; rank < num_ranks(); ++rank) Synchronize(rank).IgnoreError();
+  for (int rank = 0; rank < num_ranks(); ++rank) {
+    const DeviceGuard guard(device(rank));
+    const Side& mine = side(rank);
+    for (const cudaEvent_t event : {mine.entered, mine.left}) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
+    if (mine.stream != nullptr) cudaStreamDestroy(mine.stream);
+  }
   const DeviceGuard guard(device(0));
   cudaFreeHost(words_);
+}
+
+Stream DeviceGroup::stream(int rank) const {
+  return side(rank).in_use ? Stream(device(rank), side(rank).stream)
+                           : streams_[static_cast<std::size_t>(rank)];
+}
+
+absl::Status DeviceGroup::EnterSideStream(int rank) {
+  const DeviceGuard guard(device(rank));
+  Side& mine = side(rank);
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.entered, main(rank)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamWaitEvent(mine.stream, mine.entered, 0));
+  mine.in_use = true;
+  return absl::OkStatus();
+}
+
+absl::Status DeviceGroup::LeaveSideStream(int rank) {
+  const DeviceGuard guard(device(rank));
+  Side& mine = side(rank);
+  mine.in_use = false;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.left, mine.stream));
+  return absl::OkStatus();
+}
+
+absl::Status DeviceGroup::JoinSideStream(int rank) const {
+  const DeviceGuard guard(device(rank));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamWaitEvent(main(rank), side(rank).left, 0));
+  return absl::OkStatus();
 }
 
 Watch DeviceGroup::watch(int rank) const {
@@ -58,7 +114,8 @@ absl::Status DeviceGroup::Health() const {
 
 absl::Status DeviceGroup::Synchronize(int rank) const {
   const DeviceGuard guard(device(rank));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(native(rank)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(main(rank)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(side(rank).stream));
   return absl::OkStatus();
 }
 
@@ -68,22 +125,26 @@ absl::Status DeviceGroup::Reset() {
   const auto deadline = std::chrono::steady_clock::now() + timeout_;
   for (int rank = 0; rank < num_ranks(); ++rank) {
     const DeviceGuard guard(device(rank));
-    cudaError_t error = cudaErrorNotReady;
-    while ((error = cudaStreamQuery(native(rank))) == cudaErrorNotReady) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        return absl::DeadlineExceededError(
-            absl::StrCat("reset: rank ", rank, "'s stream on ", device(rank).ToString(),
-                         " has been busy for ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
-                         " s more; try again when its work is done"));
+    for (const cudaStream_t stream : {main(rank), side(rank).stream}) {
+      cudaError_t error = cudaErrorNotReady;
+      while ((error = cudaStreamQuery(stream)) == cudaErrorNotReady) {
+        if (std::chrono::steady_clock::now() > deadline) return StillBusy(rank);
+        std::this_thread::yield();
       }
-      std::this_thread::yield();
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), error);
     }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), error);
   }
   for (int word = 0; word <= num_ranks(); ++word) {
     words_[word].value.store(0, std::memory_order_relaxed);
   }
   return absl::OkStatus();
+}
+
+absl::Status DeviceGroup::StillBusy(int rank) const {
+  return absl::DeadlineExceededError(absl::StrCat("reset: rank ", rank, "'s stream on ",
+                                                  device(rank).ToString(), " has been busy for ",
+                                                  absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
+                                                  " s more; try again when its work is done"));
 }
 
 }  // namespace lockstep::internal::cuda

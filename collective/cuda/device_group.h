@@ -15,7 +15,7 @@ namespace lockstep::internal::cuda {
 
 class DeviceGroup {
  public:
-  /// kResourceExhausted: no pinned memory.
+  /// kResourceExhausted: no pinned memory, or no more streams.
   static absl::StatusOr<std::unique_ptr<DeviceGroup>> Create(absl::Span<const Stream> streams,
                                                              std::chrono::nanoseconds timeout);
   ~DeviceGroup();
@@ -23,9 +23,15 @@ class DeviceGroup {
   DeviceGroup& operator=(const DeviceGroup&) = delete;
 
   int num_ranks() const { return static_cast<int>(streams_.size()); }
-  const Stream& stream(int rank) const { return streams_[static_cast<std::size_t>(rank)]; }
-  Device device(int rank) const { return stream(rank).device(); }
+  Device device(int rank) const { return streams_[static_cast<std::size_t>(rank)].device(); }
+  /// Where the rank's calls queue their work now: its stream, or its side stream.
+  Stream stream(int rank) const;
   cudaStream_t native(int rank) const { return NativeStream(stream(rank)); }
+
+  // See Transport.
+  absl::Status EnterSideStream(int rank);
+  absl::Status LeaveSideStream(int rank);
+  absl::Status JoinSideStream(int rank) const;
 
   /// For kernels of `rank`; the transport adds its lookout.
   Watch watch(int rank) const;
@@ -43,13 +49,48 @@ class DeviceGroup {
     std::atomic<std::uint32_t> value;
   };
 
+  // A rank's own, and its thread's.
+  struct Side {
+    cudaStream_t stream = nullptr;
+    // The rank's stream when it was last entered, and its own end when it was last left.
+    cudaEvent_t entered = nullptr;
+    cudaEvent_t left = nullptr;
+    bool in_use = false;
+  };
+
   DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout)
-      : streams_(streams.begin(), streams.end()), timeout_(timeout) {}
+      : streams_(streams.begin(), streams.end()), timeout_(timeout), sides_(streams.size()) {}
+  absl::Status MakeSides();
+  absl::Status StillBusy(int rank) const;
+  Side& side(int rank) { return sides_[static_cast<std::size_t>(rank)]; }
+  const Side& side(int rank) const { return sides_[static_cast<std::size_t>(rank)]; }
+  cudaStream_t main(int rank) const {
+    return NativeStream(streams_[static_cast<std::size_t>(rank)]);
+  }
 
   const std::vector<Stream> streams_;
   const std::chrono::nanoseconds timeout_;
+  std::vector<Side> sides_;
   // The abort word, then each rank's report.
   Word* words_ = nullptr;
+};
+
+/// A transport over a group of devices: what does not depend on how the data moves.
+class DeviceTransport : public Transport {
+ public:
+  absl::Status EnterSideStream(int rank) override { return group_->EnterSideStream(rank); }
+  absl::Status LeaveSideStream(int rank) override { return group_->LeaveSideStream(rank); }
+  absl::Status JoinSideStream(int rank) override { return group_->JoinSideStream(rank); }
+  bool IsCapturing(int rank) const override { return group_->IsCapturing(rank); }
+  absl::Status Health() const override { return group_->Health(); }
+  absl::Status Synchronize(int rank) override { return group_->Synchronize(rank); }
+  void Abort() override { group_->Abort(); }
+  absl::Status Reset() override { return group_->Reset(); }
+
+ protected:
+  explicit DeviceTransport(std::unique_ptr<DeviceGroup> group) : group_(std::move(group)) {}
+
+  const std::unique_ptr<DeviceGroup> group_;
 };
 
 }  // namespace lockstep::internal::cuda

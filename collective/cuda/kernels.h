@@ -7,14 +7,9 @@
 
 #include <cstdint>
 
-#include "lockstep/collective/collective_call.h"
+#include "lockstep/collective/cuda/plan.h"
 
 namespace lockstep::internal::cuda {
-
-/// Ranks of one group of GPUs at most: their pointers travel as kernel parameters.
-inline constexpr int kMostRanks = 64;
-/// Ranks that wait for each other on the device at most.
-inline constexpr int kMostPeers = 8;
 
 // ---- Without waiting: everything that is read is there when the kernel starts.
 
@@ -103,14 +98,6 @@ struct Peers {
 /// visible.
 cudaError_t LaunchSignal(const Peers& peers, cudaStream_t stream);
 
-/// How the lines kernel is laid out, for all its launches: sums of up to most_bytes bytes, by up to
-/// most_blocks blocks of num_threads threads.
-struct LinesLayout {
-  std::int64_t most_bytes;
-  int most_blocks;
-  int num_threads;
-};
-
 /// All-reduce by lines: every rank writes its whole input into every peer's line buffer, in lines
 /// of 128 bytes that carry 120 bytes and the number of the round, and sums up what comes in. One
 /// hop, no barrier at either end: the buffer has two halves for even and odd rounds, and nobody
@@ -129,8 +116,6 @@ struct LinesWork {
   ReduceOp op;
 };
 cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream);
-/// Size of one rank's line buffer.
-std::int64_t LinesBufferBytes(int num_ranks, const LinesLayout& layout);
 
 /// All-reduce by pushing: every rank owns a slice. Tile by tile, everyone writes its input of the
 /// slice into the owner's tile buffer, and the owner sums up and writes the result to everyone.
@@ -150,8 +135,6 @@ struct PushWork {
   std::int64_t most_tile_bytes;
 };
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream);
-/// Size of one rank's tile buffer.
-std::int64_t PushBufferBytes(int num_ranks, int num_blocks, std::int64_t most_tile_bytes);
 
 // ---- Proof that peers reach each other.
 

@@ -2,7 +2,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
 #define LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
 
-#include <cuda_runtime.h>
+#include "lockstep/runtime/cuda/launch.cuh"
 
 namespace lockstep::internal::cuda {
 

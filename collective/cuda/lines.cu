@@ -12,12 +12,14 @@ namespace {
 // bytes are the round's number. Two lines together carry 15 slots: lane j below 7 has slot j in the
 // first line and slot 8 + j in the second, and lane 7 has one half of slot 7 in each. A warp
 // handles a pack: four such pairs.
-constexpr int kLineBytes = 128;
+constexpr int kLineBytes = LinesLayout::kLineBytes;
 constexpr int kSlotsPerPair = 15;
 constexpr int kPairsPerPack = 4;
-constexpr int kLinesPerPack = 2 * kPairsPerPack;
-constexpr int kSlotsPerPack = kSlotsPerPair * kPairsPerPack;
-constexpr std::int64_t kPackBytes = kSlotsPerPack * kSlotBytes;
+constexpr int kLinesPerPack = LinesLayout::kLinesPerPack;
+constexpr int kSlotsPerPack = LinesLayout::kSlotsPerPack;
+constexpr std::int64_t kPackBytes = LinesLayout::kPackBytes;
+static_assert(kLinesPerPack == 2 * kPairsPerPack);
+static_assert(kSlotsPerPack == kSlotsPerPair * kPairsPerPack);
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 template <int kMost>
@@ -248,19 +250,6 @@ __global__ void __launch_bounds__(512) LinesKernel(const __grid_constant__ Work<
   carrier.Run();
 }
 
-std::int64_t NumPacks(std::int64_t bytes) { return (bytes + kPackBytes - 1) / kPackBytes; }
-
-std::int64_t MostWarps(const LinesLayout& layout) {
-  return std::int64_t{layout.most_blocks} * (layout.num_threads / 32);
-}
-std::int64_t PacksPerWarp(const LinesLayout& layout) {
-  const std::int64_t warps = MostWarps(layout);
-  return std::max<std::int64_t>(1, (NumPacks(layout.most_bytes) + warps - 1) / warps);
-}
-std::int64_t MaxPacks(const LinesLayout& layout) {
-  return MostWarps(layout) * PacksPerWarp(layout);
-}
-
 template <int kMost>
 Work<kMost> Narrowed(const LinesWork& work) {
   const auto aligned = [](const void* p) {
@@ -269,8 +258,8 @@ Work<kMost> Narrowed(const LinesWork& work) {
   Work<kMost> narrow = {.peers = work.peers,
                         .own_lines = static_cast<unsigned char*>(work.lines[work.peers.rank]),
                         .own_counters = work.peers.inbox[work.peers.rank]->line_rounds,
-                        .max_lines = MaxPacks(work.layout) * kLinesPerPack,
-                        .packs_per_warp = PacksPerWarp(work.layout),
+                        .max_lines = work.layout.most_lines(),
+                        .packs_per_warp = work.layout.packs_per_warp(),
                         .in = work.in,
                         .out = work.out,
                         .count = work.count,
@@ -284,20 +273,12 @@ Work<kMost> Narrowed(const LinesWork& work) {
 
 template <typename T, int kMost>
 cudaError_t Launch(const LinesWork& work, cudaStream_t stream) {
-  const int warps_per_block = work.layout.num_threads / 32;
-  const std::int64_t packs = NumPacks(work.count * static_cast<std::int64_t>(sizeof(T)));
-  const std::int64_t blocks = (packs + warps_per_block - 1) / warps_per_block;
-  // Each warp has one pack, or all blocks are there: a warp's packs never are more than its lines.
-  return LaunchOverlapped(LinesKernel<T, kMost>,
-                          static_cast<int>(std::min<std::int64_t>(blocks, work.layout.most_blocks)),
-                          work.layout.num_threads, stream, Narrowed<kMost>(work));
+  const int blocks = work.layout.num_blocks(work.count * static_cast<std::int64_t>(sizeof(T)));
+  return LaunchOverlapped(LinesKernel<T, kMost>, blocks, work.layout.num_threads, stream,
+                          Narrowed<kMost>(work));
 }
 
 }  // namespace
-
-std::int64_t LinesBufferBytes(int num_ranks, const LinesLayout& layout) {
-  return 2 * num_ranks * MaxPacks(layout) * kLinesPerPack * kLineBytes;
-}
 
 cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream) {
   return VisitDType(work.dtype, [&]<typename T>() {
@@ -308,16 +289,15 @@ cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream) {
 }
 
 cudaError_t LoadLinesKernels() {
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaSuccess;
+  FirstError error;
   for (const DType dtype : kAllDTypes) {
     VisitDType(dtype, [&]<typename T>() {
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, LinesKernel<T, 2>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, LinesKernel<T, 4>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, LinesKernel<T, 8>);
+      error.Load(LinesKernel<T, 2>);
+      error.Load(LinesKernel<T, 4>);
+      error.Load(LinesKernel<T, 8>);
     });
   }
-  return error;
+  return error.get();
 }
 
 }  // namespace lockstep::internal::cuda

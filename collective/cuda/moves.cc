@@ -10,9 +10,6 @@
 namespace lockstep::internal::cuda {
 namespace {
 
-// Slices meet at multiples of this many elements: whole lines of memory in every type.
-constexpr std::int64_t kSliceElements = 64;
-
 // Up to here a kernel has copied before a copy engine has started.
 constexpr std::int64_t kKernelCopyBytes = 1 << 20;
 
@@ -38,11 +35,7 @@ class Mover {
         size_(static_cast<std::int64_t>(SizeOf(mine_.dtype))) {}
 
   absl::Status AllReduce() {
-    const std::int64_t count = mine_.in_count();
-    const std::int64_t lines = (count + kSliceElements - 1) / kSliceElements;
-    const std::int64_t ranks = round_.world_size();
-    const std::int64_t begin = std::min(count, lines * round_.rank / ranks * kSliceElements);
-    const std::int64_t end = std::min(count, lines * (round_.rank + 1) / ranks * kSliceElements);
+    const auto [begin, end] = SliceOf(mine_.in_count(), round_.rank, round_.world_size());
     ReduceWork work = Work(begin);
     work.rows = 1;
     work.width = end - begin;
@@ -54,13 +47,13 @@ class Mover {
     return absl::OkStatus();
   }
 
-  // [begin, end) of the sum, into this rank's output.
-  absl::Status PullSum(std::int64_t begin, std::int64_t end) {
-    ReduceWork work = Work(begin);
+  // These elements of the sum, into this rank's output.
+  absl::Status PullSum(Range elements) {
+    ReduceWork work = Work(elements.begin);
     work.rows = 1;
-    work.width = end - begin;
+    work.width = elements.end - elements.begin;
     work.num_outputs = 1;
-    work.out[0] = At(mine_.out, begin);
+    work.out[0] = At(mine_.out, elements.begin);
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchReduce(work, stream_));
     return absl::OkStatus();
   }
@@ -204,13 +197,12 @@ absl::Status QueueMoves(const Round& round, const Stream& stream) {
   return absl::OkStatus();
 }
 
-absl::Status QueuePull(const Round& round, const Stream& stream, std::int64_t begin,
-                       std::int64_t end) {
+absl::Status QueuePull(const Round& round, const Stream& stream, Range of_sum) {
   const DeviceGuard guard(stream.device());
   Mover mover(round, stream);
   switch (round.mine().kind) {
     case CollectiveKind::kAllReduce:
-      return mover.PullSum(begin, end);
+      return mover.PullSum(of_sum);
     case CollectiveKind::kAllToAll:
       return mover.AllToAll();
     default:

@@ -3,6 +3,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_CUDA_MOVES_H_
 #define LOCKSTEP_COLLECTIVE_CUDA_MOVES_H_
 
+#include "lockstep/collective/cuda/plan.h"
 #include "lockstep/collective/transport.h"
 
 namespace lockstep::internal::cuda {
@@ -12,9 +13,8 @@ namespace lockstep::internal::cuda {
 absl::Status QueueMoves(const Round& round, const Stream& stream);
 
 /// The same where no rank can reach another's output: whatever this rank's own output needs. Of a
-/// sum, elements [begin, end) alone.
-absl::Status QueuePull(const Round& round, const Stream& stream, std::int64_t begin,
-                       std::int64_t end);
+/// sum, these elements alone.
+absl::Status QueuePull(const Round& round, const Stream& stream, Range of_sum);
 
 }  // namespace lockstep::internal::cuda
 

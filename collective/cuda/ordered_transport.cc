@@ -8,10 +8,10 @@ namespace {
 // No kernel waits for another. A rank's stream waits for the events that the others record before
 // they move, and for those that they record after; an event is recorded before the host meeting at
 // which everybody may wait for it, so that a wait never finds an old one.
-class OrderedTransport final : public Transport {
+class OrderedTransport final : public DeviceTransport {
  public:
   explicit OrderedTransport(std::unique_ptr<DeviceGroup> group)
-      : group_(std::move(group)), events_(static_cast<std::size_t>(group_->num_ranks())) {}
+      : DeviceTransport(std::move(group)), events_(static_cast<std::size_t>(group_->num_ranks())) {}
   ~OrderedTransport() override {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
       const DeviceGuard guard(group_->device(rank));
@@ -35,8 +35,9 @@ class OrderedTransport final : public Transport {
 
   absl::string_view name() const override { return "ordered"; }
 
-  absl::Status Prepare(int rank, const CollectiveCall&) override {
+  absl::Status Prepare(int rank, const CollectiveCall& mine) override {
     const DeviceGuard guard(group_->device(rank));
+    if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(CheckReach(*group_, mine));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank),
                                   cudaEventRecord(EventsOf(rank).ready, group_->native(rank)));
     return absl::OkStatus();
@@ -62,10 +63,6 @@ class OrderedTransport final : public Transport {
     return WaitForOthers(rank, &Events::done);
   }
 
-  bool IsCapturing(int rank) const override { return group_->IsCapturing(rank); }
-  absl::Status Synchronize(int rank) override { return group_->Synchronize(rank); }
-  absl::Status Reset() override { return group_->Reset(); }
-
  private:
   struct Events {
     cudaEvent_t ready = nullptr;
@@ -84,7 +81,6 @@ class OrderedTransport final : public Transport {
     return absl::OkStatus();
   }
 
-  const std::unique_ptr<DeviceGroup> group_;
   std::vector<Events> events_;
 };
 

@@ -1,3 +1,5 @@
+#include <cuda.h>
+
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -20,6 +22,7 @@ absl::Status EnableAccess(Device from, Device to) {
   }
   const DeviceGuard guard(from);
   const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
+  // By the host, or another group.
   if (error == cudaErrorPeerAccessAlreadyEnabled) {
     cudaGetLastError();
     return absl::OkStatus();
@@ -88,10 +91,14 @@ class Bench {
 };
 
 // Everything that crosses from `from` to the memory of `to`.
-absl::Status ProvePair(Bench& from, Bench& to, std::uint32_t seed) {
+absl::Status ProvePair(Bench& from, Bench& to, std::uint32_t seed, bool spoil) {
   const DeviceGuard guard(from.device());
   LOCKSTEP_RETURN_IF_CUDA_ERROR(from.device(),
                                 LaunchWritePattern(to.words(), kWords, seed, from.stream()));
+  if (spoil) {
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(from.device(),
+                                  cudaMemsetAsync(to.words() + 17, 0x5A, 1, from.stream()));
+  }
   LOCKSTEP_RETURN_IF_ERROR(from.Wait());
   LOCKSTEP_RETURN_IF_ERROR(to.Expect(to.words(), seed, "kernel stores"));
   LOCKSTEP_RETURN_IF_ERROR(from.Expect(to.words(), seed, "kernel loads"));
@@ -104,9 +111,36 @@ absl::Status ProvePair(Bench& from, Bench& to, std::uint32_t seed) {
   return to.Expect(to.words(), seed + 1, "copies");
 }
 
+// The driver's own question, which the runtime does not offer. The library is not linked with the
+// driver, so that it loads where there is none.
+using GetPointerAttribute = CUresult (*)(void*, CUpointer_attribute, CUdeviceptr);
+
+GetPointerAttribute FindGetPointerAttribute() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuPointerGetAttribute", &function,
+                                                             12000, cudaEnableDefault, &found);
+#else
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuPointerGetAttribute", &function, cudaEnableDefault, &found);
+#endif
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
+  return reinterpret_cast<GetPointerAttribute>(function);
+}
+
+// Whether the current device may read and write there.
+bool MayUse(const void* pointer) {
+  static const GetPointerAttribute get = FindGetPointerAttribute();
+  CUDA_POINTER_ATTRIBUTE_ACCESS_FLAGS flags = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE;
+  return get == nullptr || (get(&flags, CU_POINTER_ATTRIBUTE_ACCESS_FLAGS,
+                                reinterpret_cast<CUdeviceptr>(pointer)) == CUDA_SUCCESS &&
+                            flags == CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
+}
+
 }  // namespace
 
-absl::Status ProvePeerAccess(const DeviceGroup& group) {
+absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
   std::vector<std::unique_ptr<Bench>> benches;
   for (int rank = 0; rank < group.num_ranks(); ++rank) {
     const Device device = group.device(rank);
@@ -126,11 +160,27 @@ absl::Status ProvePeerAccess(const DeviceGroup& group) {
   for (auto& from : benches) {
     for (auto& to : benches) {
       if (from == to) continue;
-      const absl::Status proof = ProvePair(*from, *to, seed++);
+      const absl::Status proof = ProvePair(*from, *to, seed++, spoil);
       if (proof.ok()) continue;
       return absl::UnavailableError(absl::StrCat("from ", from->device().ToString(), " to ",
                                                  to->device().ToString(), ": ", proof.message()));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckReach(const DeviceGroup& group, const CollectiveCall& call) {
+  for (int rank = 0; rank < group.num_ranks(); ++rank) {
+    const Device device = group.device(rank);
+    if (rank > 0 && device == group.device(rank - 1)) continue;
+    const DeviceGuard guard(device);
+    const bool in_reach = call.in_count() == 0 || MayUse(call.in);
+    if (in_reach && (call.out_count() == 0 || MayUse(call.out))) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        Name(call.kind), ": ", device.ToString(), " may not read and write the memory of ",
+        in_reach ? "out" : "in",
+        "; take it from Worker::Empty or cudaMalloc, or give every GPU of the group access with "
+        "cudaMemPoolSetAccess or cuMemSetAccess"));
   }
   return absl::OkStatus();
 }

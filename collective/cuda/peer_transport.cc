@@ -42,10 +42,10 @@ class DeviceBuffer {
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
-class PeerTransport final : public Transport {
+class PeerTransport final : public DeviceTransport {
  public:
   PeerTransport(std::unique_ptr<DeviceGroup> group, const AllReduceTuning& tuning)
-      : group_(std::move(group)),
+      : DeviceTransport(std::move(group)),
         tuning_(tuning),
         ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
 
@@ -61,16 +61,27 @@ class PeerTransport final : public Transport {
     for (int rank = 0; rank < num_ranks; ++rank) {
       const Device device = group_->device(rank);
       Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
-      LOCKSTEP_RETURN_IF_ERROR(mine.inbox.Allocate(device, sizeof(Inbox)));
-      LOCKSTEP_RETURN_IF_ERROR(mine.lines.Allocate(device, LinesBufferBytes(num_ranks, Layout())));
-      LOCKSTEP_RETURN_IF_ERROR(mine.tiles.Allocate(
-          device, PushBufferBytes(num_ranks, tuning_.push_blocks, tuning_.push_tile_bytes)));
+      absl::Status allocated = mine.inbox.Allocate(device, sizeof(Inbox));
+      allocated.Update(mine.lines.Allocate(device, Layout().buffer_bytes(num_ranks)));
+      allocated.Update(mine.tiles.Allocate(
+          device,
+          PushLayout::BufferBytes(num_ranks, tuning_.push_blocks, tuning_.push_tile_bytes)));
+      if (allocated.ok()) continue;
+      return absl::Status(allocated.code(), absl::StrCat("peer transport: the buffers of rank ",
+                                                         rank, ": ", allocated.message()));
     }
     return ZeroAll();
   }
 
   absl::string_view name() const override { return "peer"; }
   bool meets_again() const override { return false; }
+
+  absl::Status Prepare(int rank, const CollectiveCall& mine) override {
+    if (IsMeeting(mine.kind) || GoesInLines(mine) || group_->num_ranks() == 1)
+      return absl::OkStatus();
+    const DeviceGuard guard(group_->device(rank));
+    return CheckReach(*group_, mine);
+  }
 
   absl::Status Move(const Round& round) override {
     const int rank = round.rank;
@@ -79,10 +90,7 @@ class PeerTransport final : public Transport {
     const CollectiveCall& mine = round.mine();
     const bool sums = mine.kind == CollectiveKind::kAllReduce;
     if (mine.in_count() == 0 && sums) return absl::OkStatus();
-    if (sums && mine.in_count() * static_cast<std::int64_t>(SizeOf(mine.dtype)) <=
-                    tuning_.max_lines_bytes) {
-      return Lines(round);
-    }
+    if (GoesInLines(mine)) return Lines(round);
     if (sums && AllAligned(round)) return Push(round);
     // In and out between two signals: everyone is there, then everyone is done.
     LOCKSTEP_RETURN_IF_ERROR(Signal(rank));
@@ -90,10 +98,6 @@ class PeerTransport final : public Transport {
     return Signal(rank);
   }
 
-  bool IsCapturing(int rank) const override { return group_->IsCapturing(rank); }
-  absl::Status Health() const override { return group_->Health(); }
-  absl::Status Synchronize(int rank) override { return group_->Synchronize(rank); }
-  void Abort() override { group_->Abort(); }
   absl::Status Reset() override {
     LOCKSTEP_RETURN_IF_ERROR(group_->Reset());
     return group_->num_ranks() == 1 ? absl::OkStatus() : ZeroAll();
@@ -108,6 +112,12 @@ class PeerTransport final : public Transport {
 
   LinesLayout Layout() const {
     return {tuning_.max_lines_bytes, tuning_.lines_blocks, tuning_.lines_threads};
+  }
+  // Lines are read and written by the rank's own kernels alone.
+  bool GoesInLines(const CollectiveCall& call) const {
+    return call.kind == CollectiveKind::kAllReduce &&
+           call.in_count() * static_cast<std::int64_t>(SizeOf(call.dtype)) <=
+               tuning_.max_lines_bytes;
   }
   const Buffers& BuffersOf(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
 
@@ -178,7 +188,6 @@ class PeerTransport final : public Transport {
     return absl::OkStatus();
   }
 
-  const std::unique_ptr<DeviceGroup> group_;
   const AllReduceTuning tuning_;
   std::vector<Buffers> ranks_;
 };

@@ -8,9 +8,7 @@
 namespace lockstep::internal::cuda {
 namespace {
 
-// Tiles that a block may push before the first has been summed up. Deep enough that nobody waits
-// for a flag on its way while the links are busy.
-constexpr int kTileDepth = 8;
+constexpr int kTileDepth = PushLayout::kTileDepth;
 // A block has threads that push, as many that sum, and a warp for each that tells the peers.
 // Telling waits until all writes before have arrived; in warps of its own, nobody waits with it.
 constexpr int kGroupThreads = 256;
@@ -29,7 +27,6 @@ struct Work {
   void* out[kMost] = {};
   std::int64_t count;
   ReduceOp op;
-  // Every rank's slice but the last has this many slots.
   std::int64_t slice_slots;
   std::int64_t tile_slots;
   std::int64_t most_tile_slots;
@@ -67,7 +64,7 @@ __device__ __forceinline__ bool IsComplete(const std::uint64_t* barrier, unsigne
   return complete != 0;
 }
 
-// One block's part of a round. Tile i of block b is tile b + i * blocks of every slice.
+// One block's part of a round (see PushLayout).
 template <typename T, int kMost>
 class Pusher {
  public:
@@ -256,27 +253,19 @@ __global__ void __launch_bounds__(kThreads, 1)
   Pusher<T, kMost>(work, shared).Run();
 }
 
-// All blocks get as many tiles, of a size that divides the slice evenly.
-std::int64_t TileSlots(std::int64_t slice_slots, std::int64_t blocks, std::int64_t most_bytes) {
-  const std::int64_t most = blocks * (most_bytes / kSlotBytes);
-  const std::int64_t tiles = blocks * ((slice_slots + most - 1) / most);
-  return ((slice_slots + tiles - 1) / tiles + 7) / 8 * 8;
-}
-
 template <typename T, int kMost>
 cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
   const int num_ranks = work.peers.num_ranks;
-  const std::int64_t slots = (work.count + Slot<T>::kLanes - 1) / Slot<T>::kLanes;
-  // Slices begin at lines of 128 bytes.
-  const std::int64_t slice_slots = ((slots + num_ranks - 1) / num_ranks + 7) / 8 * 8;
+  const std::int64_t slots = DivideUp(work.count, Slot<T>::kLanes);
+  const PushLayout layout = PushLayout::Of(slots, num_ranks, work.num_blocks, work.most_tile_bytes);
   Work<kMost> narrow = {.peers = work.peers,
                         .own_tiles = static_cast<uint4*>(work.tiles[work.peers.rank]),
                         .own_inbox = work.peers.inbox[work.peers.rank],
                         .in = work.in,
                         .count = work.count,
                         .op = work.op,
-                        .slice_slots = slice_slots,
-                        .tile_slots = TileSlots(slice_slots, work.num_blocks, work.most_tile_bytes),
+                        .slice_slots = layout.slice_slots,
+                        .tile_slots = layout.tile_slots,
                         .most_tile_slots = work.most_tile_bytes / kSlotBytes};
   for (int rank = 0; rank < num_ranks; ++rank) {
     narrow.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
@@ -287,10 +276,6 @@ cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
 
 }  // namespace
 
-std::int64_t PushBufferBytes(int num_ranks, int num_blocks, std::int64_t most_tile_bytes) {
-  return num_blocks * kTileDepth * (num_ranks - 1) * most_tile_bytes;
-}
-
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
   return VisitDType(work.dtype, [&]<typename T>() {
     if (work.peers.num_ranks <= 2) return Launch<T, 2>(work, stream);
@@ -300,16 +285,15 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
 }
 
 cudaError_t LoadPushKernels() {
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaSuccess;
+  FirstError error;
   for (const DType dtype : kAllDTypes) {
     VisitDType(dtype, [&]<typename T>() {
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, PushKernel<T, 2>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, PushKernel<T, 4>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, PushKernel<T, 8>);
+      error.Load(PushKernel<T, 2>);
+      error.Load(PushKernel<T, 4>);
+      error.Load(PushKernel<T, 8>);
     });
   }
-  return error;
+  return error.get();
 }
 
 }  // namespace lockstep::internal::cuda

@@ -2,6 +2,7 @@
 
 #include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/collective/cuda/tree.cuh"
+#include "lockstep/runtime/cuda/launch.cuh"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -112,10 +113,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-int NumBlocks(std::int64_t items) {
-  return static_cast<int>(
-      std::clamp<std::int64_t>((items + kThreads - 1) / kThreads, 1, kMostBlocks));
-}
+unsigned BlocksFor(std::int64_t items) { return NumBlocks(items, kThreads, kMostBlocks); }
 
 // Words of type Word, to which all pointers, pitches and the width are aligned.
 template <typename Word>
@@ -132,9 +130,9 @@ __global__ void CopyKernel(const __grid_constant__ CopyWork work) {
 }
 
 template <typename Word>
-void LaunchCopyOf(const CopyWork& work, cudaStream_t stream) {
+cudaError_t LaunchCopyOf(const CopyWork& work, cudaStream_t stream) {
   const std::int64_t words = work.rows * work.width / static_cast<std::int64_t>(sizeof(Word));
-  CopyKernel<Word><<<NumBlocks(words), kThreads, 0, stream>>>(work);
+  return Launch(CopyKernel<Word>, BlocksFor(words), kThreads, stream, work);
 }
 
 __global__ void SwapKernel(unsigned char* a, unsigned char* b, std::int64_t bytes) {
@@ -176,27 +174,25 @@ Work<kMost> Narrowed(const ReduceWork& work) {
 }
 
 template <typename T>
-void Launch(const ReduceWork& work, cudaStream_t stream) {
+cudaError_t LaunchReduceOf(const ReduceWork& work, cudaStream_t stream) {
   const int most = std::max(work.num_inputs, work.num_outputs);
   const std::int64_t slots = work.rows * ((work.width + Slot<T>::kLanes - 1) / Slot<T>::kLanes);
-  if (most <= 2) {
-    ReduceKernel<T, 2><<<NumBlocks(slots), kThreads, 0, stream>>>(Narrowed<2>(work));
-  } else if (most <= 4) {
-    ReduceKernel<T, 4><<<NumBlocks(slots), kThreads, 0, stream>>>(Narrowed<4>(work));
-  } else if (most <= 8) {
-    ReduceKernel<T, 8><<<NumBlocks(slots), kThreads, 0, stream>>>(Narrowed<8>(work));
-  } else {
-    const int blocks = NumBlocks(work.rows * work.width);
-    ReduceManyKernel<T><<<blocks, kThreads, 0, stream>>>(Narrowed<kMostRanks>(work));
-  }
+  const auto narrow = [&]<int kMost>() {
+    return Launch(ReduceKernel<T, kMost>, BlocksFor(slots), kThreads, stream,
+                  Narrowed<kMost>(work));
+  };
+  if (most <= 2) return narrow.template operator()<2>();
+  if (most <= 4) return narrow.template operator()<4>();
+  if (most <= 8) return narrow.template operator()<8>();
+  return Launch(ReduceManyKernel<T>, BlocksFor(work.rows * work.width), kThreads, stream,
+                Narrowed<kMostRanks>(work));
 }
 
 }  // namespace
 
 cudaError_t LaunchReduce(const ReduceWork& work, cudaStream_t stream) {
   if (work.rows == 0 || work.width == 0) return cudaSuccess;
-  VisitDType(work.dtype, [&]<typename T>() { Launch<T>(work, stream); });
-  return cudaGetLastError();
+  return VisitDType(work.dtype, [&]<typename T>() { return LaunchReduceOf<T>(work, stream); });
 }
 
 cudaError_t LaunchCopy(const CopyWork& work, cudaStream_t stream) {
@@ -205,38 +201,32 @@ cudaError_t LaunchCopy(const CopyWork& work, cudaStream_t stream) {
       reinterpret_cast<std::uintptr_t>(work.from) | reinterpret_cast<std::uintptr_t>(work.to) |
       static_cast<std::uintptr_t>(work.width) |
       static_cast<std::uintptr_t>(work.rows == 1 ? 0 : work.from_pitch | work.to_pitch);
-  if (together % sizeof(uint4) == 0) {
-    LaunchCopyOf<uint4>(work, stream);
-  } else if (together % sizeof(std::uint32_t) == 0) {
-    LaunchCopyOf<std::uint32_t>(work, stream);
-  } else {
-    LaunchCopyOf<std::uint16_t>(work, stream);
-  }
-  return cudaGetLastError();
+  if (together % sizeof(uint4) == 0) return LaunchCopyOf<uint4>(work, stream);
+  if (together % sizeof(std::uint32_t) == 0) return LaunchCopyOf<std::uint32_t>(work, stream);
+  return LaunchCopyOf<std::uint16_t>(work, stream);
 }
 
 cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
-  SwapKernel<<<NumBlocks(bytes), kThreads, 0, stream>>>(static_cast<unsigned char*>(a),
-                                                        static_cast<unsigned char*>(b), bytes);
-  return cudaGetLastError();
+  return Launch(SwapKernel, BlocksFor(bytes), kThreads, stream, static_cast<unsigned char*>(a),
+                static_cast<unsigned char*>(b), bytes);
 }
 
 cudaError_t LoadReduceKernels() {
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaFuncGetAttributes(&attributes, SwapKernel);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CopyKernel<uint4>);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CopyKernel<std::uint32_t>);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CopyKernel<std::uint16_t>);
+  FirstError error;
+  error.Load(SwapKernel);
+  error.Load(CopyKernel<uint4>);
+  error.Load(CopyKernel<std::uint32_t>);
+  error.Load(CopyKernel<std::uint16_t>);
   for (const DType dtype : kAllDTypes) {
     VisitDType(dtype, [&]<typename T>() {
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 2>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 4>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceKernel<T, 8>);
-      if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, ReduceManyKernel<T>);
+      error.Load(ReduceKernel<T, 2>);
+      error.Load(ReduceKernel<T, 4>);
+      error.Load(ReduceKernel<T, 8>);
+      error.Load(ReduceManyKernel<T>);
     });
   }
-  return error;
+  return error.get();
 }
 
 }  // namespace lockstep::internal::cuda

@@ -1,5 +1,6 @@
 #include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/collective/cuda/signals.cuh"
+#include "lockstep/runtime/cuda/launch.cuh"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -40,28 +41,25 @@ __global__ void CountWrongKernel(const std::uint32_t* from, std::int64_t words, 
 }  // namespace
 
 cudaError_t LaunchSignal(const Peers& peers, cudaStream_t stream) {
-  SignalKernel<<<1, 32, 0, stream>>>(peers);
-  return cudaGetLastError();
+  return Launch(SignalKernel, 1, 32, stream, peers);
 }
 
 cudaError_t LaunchWritePattern(std::uint32_t* to, std::int64_t words, std::uint32_t seed,
                                cudaStream_t stream) {
-  WritePatternKernel<<<32, 256, 0, stream>>>(to, words, seed);
-  return cudaGetLastError();
+  return Launch(WritePatternKernel, 32, 256, stream, to, words, seed);
 }
 
 cudaError_t LaunchCountWrong(const std::uint32_t* from, std::int64_t words, std::uint32_t seed,
                              std::uint32_t* wrong, cudaStream_t stream) {
-  CountWrongKernel<<<32, 256, 0, stream>>>(from, words, seed, wrong);
-  return cudaGetLastError();
+  return Launch(CountWrongKernel, 32, 256, stream, from, words, seed, wrong);
 }
 
 cudaError_t LoadSignalKernels() {
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaFuncGetAttributes(&attributes, SignalKernel);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, WritePatternKernel);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, CountWrongKernel);
-  return error;
+  FirstError error;
+  error.Load(SignalKernel);
+  error.Load(WritePatternKernel);
+  error.Load(CountWrongKernel);
+  return error.get();
 }
 
 cudaError_t LoadKernels() {

@@ -6,19 +6,14 @@
 namespace lockstep::internal::cuda {
 namespace {
 
-// Sums are moved in this many pieces at most, so that one is on its way up while another is on its
-// way down; each is worth a copy engine's start.
-constexpr std::int64_t kMostPieces = 16;
-constexpr std::int64_t kPieceBytes = 2 << 20;
-
 // Every rank copies its input, piece by piece on a stream of its own, into pinned memory that all
 // devices see, before the host meeting. After it each rank's stream waits for the others' pieces
 // and takes what it needs. As in the ordered transport, an event is recorded before the meeting at
 // which others may wait for it, and no kernel waits for a kernel.
-class StagedTransport final : public Transport {
+class StagedTransport final : public DeviceTransport {
  public:
   explicit StagedTransport(std::unique_ptr<DeviceGroup> group)
-      : group_(std::move(group)), ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
+      : DeviceTransport(std::move(group)), ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
 
   ~StagedTransport() override {
     // One rank's work reads the memory of all.
@@ -49,7 +44,7 @@ class StagedTransport final : public Transport {
         LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
                                       cudaEventCreateWithFlags(event, cudaEventDisableTiming));
       }
-      for (std::int64_t piece = 0; piece < kMostPieces; ++piece) {
+      for (int piece = 0; piece < StagedPieces::kMost; ++piece) {
         cudaEvent_t event = nullptr;
         LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
                                       cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
@@ -71,10 +66,10 @@ class StagedTransport final : public Transport {
     // Behind the input, and behind all who read the outbox in the round before (see Finish).
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.ready, group_->native(rank)));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamWaitEvent(state.up, state.ready, 0));
-    const Pieces pieces(mine);
-    for (std::int64_t piece = 0; piece < pieces.count; ++piece) {
-      const std::int64_t begin = pieces.Begin(piece) * size;
-      const std::int64_t end = pieces.Begin(piece + 1) * size;
+    const StagedPieces pieces(mine);
+    for (int piece = 0; piece < pieces.count(); ++piece) {
+      const std::int64_t begin = pieces[piece].begin * size;
+      const std::int64_t end = pieces[piece].end * size;
       if (end > begin) {
         LOCKSTEP_RETURN_IF_CUDA_ERROR(
             device, cudaMemcpyAsync(state.outbox + begin, static_cast<const char*>(mine.in) + begin,
@@ -105,8 +100,8 @@ class StagedTransport final : public Transport {
     }
     for (const CollectiveCall& call : calls) pointers.push_back(&call);
     const Round staged{.rank = round.rank, .calls = pointers, .failed = round.failed};
-    const Pieces pieces(round.mine());
-    for (std::int64_t piece = 0; piece < pieces.count; ++piece) {
+    const StagedPieces pieces(round.mine());
+    for (int piece = 0; piece < pieces.count(); ++piece) {
       for (int rank = 0; rank < round.world_size(); ++rank) {
         // Its own too: what comes behind may spoil its input, or be the output in its place.
         if (!IsRead(rank, round.mine())) continue;
@@ -114,8 +109,7 @@ class StagedTransport final : public Transport {
             device,
             cudaStreamWaitEvent(stream, Of(rank).pieces[static_cast<std::size_t>(piece)], 0));
       }
-      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, group_->stream(round.rank), pieces.Begin(piece),
-                                         pieces.Begin(piece + 1)));
+      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, group_->stream(round.rank), pieces[piece]));
     }
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(Of(round.rank).done, stream));
     return absl::OkStatus();
@@ -133,8 +127,6 @@ class StagedTransport final : public Transport {
     return absl::OkStatus();
   }
 
-  bool IsCapturing(int rank) const override { return group_->IsCapturing(rank); }
-  absl::Status Synchronize(int rank) override { return group_->Synchronize(rank); }
   absl::Status Reset() override {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank), cudaStreamSynchronize(Of(rank).up));
@@ -153,29 +145,11 @@ class StagedTransport final : public Transport {
     std::vector<cudaEvent_t> pieces;
   };
 
-  // How a call's elements are cut: sums into pieces, everything else not at all.
-  struct Pieces {
-    explicit Pieces(const CollectiveCall& call) : elements(call.in_count()) {
-      const std::int64_t bytes = elements * static_cast<std::int64_t>(SizeOf(call.dtype));
-      if (call.kind == CollectiveKind::kAllReduce) {
-        count = std::clamp<std::int64_t>(bytes / kPieceBytes, 1, kMostPieces);
-      }
-    }
-    // At whole lines of memory.
-    std::int64_t Begin(std::int64_t piece) const {
-      if (piece == count) return elements;
-      return (elements / count * piece) / 64 * 64;
-    }
-    std::int64_t elements;
-    std::int64_t count = 1;
-  };
-
   Rank& Of(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
 
   // Only the root's input of a broadcast is.
   static bool IsRead(int rank, const CollectiveCall& call) {
-    return call.kind != CollectiveKind::kBarrier && call.kind != CollectiveKind::kSplit &&
-           (call.kind != CollectiveKind::kBroadcast || call.root == rank);
+    return !IsMeeting(call.kind) && (call.kind != CollectiveKind::kBroadcast || call.root == rank);
   }
 
   // Nobody reads the old outbox any more when this rank's stream is done.
@@ -196,7 +170,6 @@ class StagedTransport final : public Transport {
     return absl::OkStatus();
   }
 
-  const std::unique_ptr<DeviceGroup> group_;
   std::vector<Rank> ranks_;
 };
 

@@ -20,8 +20,13 @@ absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<Dev
 
 /// Lets every GPU of the group use every other's memory, and proves it: copies, and kernels' loads
 /// and stores, move a pattern between every ordered pair within a bounded time. kUnavailable: the
-/// pair that cannot, and what went wrong.
-absl::Status ProvePeerAccess(const DeviceGroup& group);
+/// pair that cannot, and what went wrong. `spoil` changes a byte on its way, for tests.
+absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil);
+
+/// Whether all GPUs of the group may use the memory of this call. kInvalidArgument: it is not
+/// memory of a GPU, or of a pool or mapping to which a GPU was given no access. Memory that is
+/// spoken of by its rank alone need not be asked about.
+absl::Status CheckReach(const DeviceGroup& group, const CollectiveCall& call);
 
 }  // namespace lockstep::internal::cuda
 

@@ -17,8 +17,6 @@ struct alignas(16) Slot {
   T lanes[kLanes];
 };
 
-inline constexpr int kSlotBytes = 16;
-
 /// Rounded to T, a NaN to T's canonical quiet one.
 template <typename T>
 __device__ __forceinline__ T Rounded(Compute<T> value) {

@@ -12,6 +12,7 @@
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/device_math.cuh"
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/launch.cuh"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
@@ -20,11 +21,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kMostAxes = 8;
 constexpr std::int64_t kMostNarrow = std::numeric_limits<std::uint32_t>::max();
-
-unsigned NumBlocks(std::int64_t count) {
-  constexpr std::int64_t kMost = 1 << 16;
-  return static_cast<unsigned>(std::min((count + kThreads - 1) / kThreads, kMost));
-}
 
 // The shape that N tensors have in common and the strides of each, outermost axis first.
 template <int N>
@@ -152,11 +148,11 @@ bool IsAligned(const T* pointer) {
 }
 
 template <int kCount, typename Op, typename Out, typename... In>
-void LaunchElementwise(cudaStream_t stream, Op op, const Layout<1 + sizeof...(In)>& layout,
-                       Out* out, const In*... in) {
-  ElementwiseKernel<kCount, Op, Out, In...><<<NumBlocks(layout.size), kThreads, 0, stream>>>(
-      op, layout, reinterpret_cast<Packed<Out, kCount>*>(out),
-      reinterpret_cast<const Packed<In, kCount>*>(in)...);
+cudaError_t LaunchElementwise(cudaStream_t stream, Op op, const Layout<1 + sizeof...(In)>& layout,
+                              Out* out, const In*... in) {
+  return Launch(ElementwiseKernel<kCount, Op, Out, In...>, NumBlocks(layout.size, kThreads),
+                kThreads, stream, op, layout, reinterpret_cast<Packed<Out, kCount>*>(out),
+                reinterpret_cast<const Packed<In, kCount>*>(in)...);
 }
 
 // `strides` are out's, then those of each input.
@@ -167,25 +163,18 @@ absl::Status Elementwise(Worker& worker, Op op, const Shape& shape,
   constexpr int kCount = kPackCount<Out, In...>;
   LOCKSTEP_ASSIGN_OR_RETURN(auto layout, MakeLayout(shape, strides));
   const DeviceGuard guard(worker.device());
-  if (IsAligned<kCount>(out) && (true && ... && IsAligned<kCount>(in)) && Pack(layout, kCount)) {
-    LaunchElementwise<kCount>(StreamOf(worker), op, layout, out, in...);
-  } else {
-    LaunchElementwise<1>(StreamOf(worker), op, layout, out, in...);
-  }
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  const bool packed =
+      IsAligned<kCount>(out) && (true && ... && IsAligned<kCount>(in)) && Pack(layout, kCount);
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      worker.device(), packed ? LaunchElementwise<kCount>(StreamOf(worker), op, layout, out, in...)
+                              : LaunchElementwise<1>(StreamOf(worker), op, layout, out, in...));
   return absl::OkStatus();
 }
 
-template <typename Kernel>
-cudaError_t LoadKernel(Kernel* kernel) {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel);
-}
 template <typename Op, typename Out, typename... In>
-cudaError_t LoadElementwise() {
-  const cudaError_t error = LoadKernel(ElementwiseKernel<1, Op, Out, In...>);
-  if (error != cudaSuccess) return error;
-  return LoadKernel(ElementwiseKernel<kPackCount<Out, In...>, Op, Out, In...>);
+void LoadElementwise(FirstError& error) {
+  error.Load(ElementwiseKernel<1, Op, Out, In...>);
+  error.Load(ElementwiseKernel<kPackCount<Out, In...>, Op, Out, In...>);
 }
 
 // What moves without being looked at needs one kernel for each size, not for each type.
@@ -260,11 +249,6 @@ absl::Status VisitActivation(DType dtype, Activation activation, Visitor&& visit
   });
 }
 
-template <typename T>
-T* Pointer(const Tensor& tensor) {
-  return static_cast<T*>(tensor.raw_data());
-}
-
 // UniformAt() of runtime/random.h.
 __device__ float UniformOnDevice(std::uint64_t seed, std::uint64_t index) {
   std::uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15u;
@@ -303,31 +287,28 @@ __global__ void __launch_bounds__(kThreads) UniformBlockKernel(UniformBlock bloc
 }  // namespace
 
 cudaError_t LoadElementwiseKernels() {
-  cudaError_t first = cudaSuccess;
-  const auto keep = [&first](cudaError_t error) {
-    if (first == cudaSuccess) first = error;
-  };
+  FirstError error;
   for (const DType dtype : kAllDTypes) {
     VisitDType(dtype, [&]<typename T>() {
-      keep(LoadElementwise<Value<Bits<T>>, Bits<T>>());
+      LoadElementwise<Value<Bits<T>>, Bits<T>>(error);
       for (const DType other : kAllDTypes) {
         VisitDType(other, [&]<typename Other>() {
           using From = Moved<T, Other>;
           using To = Moved<Other, T>;
-          keep(LoadElementwise<Converted<To, From>, To, From>());
+          LoadElementwise<Converted<To, From>, To, From>(error);
         });
       }
     });
     VisitFloating(dtype, [&]<typename T>() {
-      keep(LoadElementwise<Added<T>, T, T, T>());
-      keep(LoadElementwise<Activated<T, Activation::kRelu>, T, T>());
-      keep(LoadElementwise<Activated<T, Activation::kGelu>, T, T>());
-      keep(LoadElementwise<SlopeTimes<T, Activation::kRelu>, T, T, T>());
-      keep(LoadElementwise<SlopeTimes<T, Activation::kGelu>, T, T, T>());
-      keep(LoadKernel(UniformBlockKernel<T>));
+      LoadElementwise<Added<T>, T, T, T>(error);
+      LoadElementwise<Activated<T, Activation::kRelu>, T, T>(error);
+      LoadElementwise<Activated<T, Activation::kGelu>, T, T>(error);
+      LoadElementwise<SlopeTimes<T, Activation::kRelu>, T, T, T>(error);
+      LoadElementwise<SlopeTimes<T, Activation::kGelu>, T, T, T>(error);
+      error.Load(UniformBlockKernel<T>);
     });
   }
-  return first;
+  return error.get();
 }
 
 absl::Status Fill(Worker& worker, double value, const Tensor& out) {
@@ -414,11 +395,12 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
                            .row_stride = out.strides()[0],
                            .column_stride = out.strides()[1]};
   const DeviceGuard guard(worker.device());
+  FirstError error;
   VisitFloating(out.dtype(), [&]<typename T>() {
-    UniformBlockKernel<T>
-        <<<NumBlocks(out.size()), kThreads, 0, StreamOf(worker)>>>(block, Pointer<T>(out));
+    error.Note(Launch(UniformBlockKernel<T>, NumBlocks(out.size(), kThreads), kThreads,
+                      StreamOf(worker), block, Pointer<T>(out)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
   return absl::OkStatus();
 }
 

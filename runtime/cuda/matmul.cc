@@ -2,18 +2,22 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/matmul_key.h"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
 namespace {
 
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+// Of a bias that the library adds: it may read 16 bytes at a time, and a kernel chosen for less has
+// been seen to fault (pytorch/pytorch#194497).
+constexpr std::uintptr_t kBiasAlignmentBytes = 16;
 
 absl::Status BlasStatus(Device device, absl::string_view call, cublasStatus_t status) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
@@ -47,60 +51,9 @@ cudaDataType_t CudaType(DType dtype) {
   }
 }
 
-// What distinguishes one product from another to the library.
-struct PlanKey {
-  struct Operand {
-    std::int64_t rows;
-    std::int64_t columns;
-    std::int64_t row_stride;
-    std::int64_t alignment_bytes;
-    DType dtype;
-
-    bool operator==(const Operand&) const = default;
-  };
-
-  Operand a;
-  Operand b;
-  Operand out;
-  bool transpose_a;
-  bool transpose_b;
-  bool accumulate;
-
-  bool operator==(const PlanKey&) const = default;
-};
-
-struct PlanKeyHash {
-  std::size_t operator()(const PlanKey& key) const {
-    // FNV-1a, a word at a time.
-    std::uint64_t hash = 0xCBF29CE484222325u;
-    const auto mix = [&hash](std::int64_t word) {
-      hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x100000001B3u;
-      hash ^= hash >> 32;
-    };
-    for (const PlanKey::Operand& operand : {key.a, key.b, key.out}) {
-      mix(operand.rows);
-      mix(operand.columns);
-      mix(operand.row_stride);
-      mix(operand.alignment_bytes);
-      mix(static_cast<std::int64_t>(operand.dtype));
-    }
-    mix(key.transpose_a + 2 * key.transpose_b + 4 * key.accumulate);
-    return hash;
-  }
-};
-
-PlanKey::Operand DescribeOperand(const Tensor& tensor) {
-  // Kernels for whole 16-byte accesses and for more, and the ones that take everything.
-  std::int64_t alignment = 256;
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.raw_data());
-  if (address % 256 != 0) alignment = 16;
-  if (address % 16 != 0) alignment = static_cast<std::int64_t>(SizeOf(tensor.dtype()));
-  return {.rows = tensor.extent(0),
-          .columns = tensor.extent(1),
-          // At least the row, also where there is one row.
-          .row_stride = tensor.extent(0) > 1 ? tensor.strides()[0] : tensor.extent(1),
-          .alignment_bytes = alignment,
-          .dtype = tensor.dtype()};
+cublasComputeType_t ComputeTypeOf(const PlanKey& key) {
+  if (key.a.dtype == DType::kFloat64) return CUBLAS_COMPUTE_64F;
+  return key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
 struct Plan {
@@ -132,21 +85,24 @@ class MatMulPlans {
     return absl::OkStatus();
   }
 
-  absl::Status Run(cudaStream_t stream, const Tensor& a, const Tensor& b, const Tensor& out,
-                   MatMulOptions options) {
-    const PlanKey key{.a = DescribeOperand(a),
-                      .b = DescribeOperand(b),
-                      .out = DescribeOperand(out),
-                      .transpose_a = options.transpose_a,
-                      .transpose_b = options.transpose_b,
-                      .accumulate = options.accumulate};
-    const DeviceGuard guard(device_);
+  /// Null for a product whose bias the library has no algorithm to add.
+  absl::StatusOr<Plan*> Find(const PlanKey& key) {
     auto found = plans_.find(key);
     if (found == plans_.end()) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const Plan plan, MakePlan(key));
+      const DeviceGuard guard(device_);
+      LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<Plan> plan, MakePlan(key));
       found = plans_.emplace(key, plan).first;
     }
-    Plan& plan = found->second;
+    return found->second.has_value() ? &*found->second : nullptr;
+  }
+
+  absl::Status Run(cudaStream_t stream, Plan& plan, const Tensor& a, const Tensor& b,
+                   const Tensor& out, MatMulOptions options) {
+    const DeviceGuard guard(device_);
+    if (options.bias != nullptr) {
+      LOCKSTEP_RETURN_IF_ERROR(
+          Set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, options.bias->raw_data()));
+    }
     const bool wide = a.dtype() == DType::kFloat64;
     const double scales[] = {1, options.accumulate ? 1.0 : 0.0};
     const float narrow_scales[] = {1, options.accumulate ? 1.0f : 0.0f};
@@ -163,15 +119,17 @@ class MatMulPlans {
  private:
   // The library counts columns first. A row-major matrix is its own transpose there, and
   // out^T = op(b)^T op(a)^T: so b is its first operand, and nothing is moved.
-  absl::StatusOr<Plan> MakePlan(const PlanKey& key) const {
-    const bool wide = key.a.dtype == DType::kFloat64;
+  absl::StatusOr<std::optional<Plan>> MakePlan(const PlanKey& key) const {
     Plan plan;
     LOCKSTEP_RETURN_IF_BLAS_ERROR(
-        device_,
-        cublasLtMatmulDescInit(&plan.product, wide ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                               wide ? CUDA_R_64F : CUDA_R_32F));
-    LOCKSTEP_RETURN_IF_ERROR(SetTranspose(plan, CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_b));
-    LOCKSTEP_RETURN_IF_ERROR(SetTranspose(plan, CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_a));
+        device_, cublasLtMatmulDescInit(&plan.product, ComputeTypeOf(key),
+                                        key.a.dtype == DType::kFloat64 ? CUDA_R_64F : CUDA_R_32F));
+    const auto operation = [](bool transpose) -> std::int32_t {
+      return transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
+    };
+    LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_TRANSA, operation(key.transpose_b)));
+    LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_TRANSB, operation(key.transpose_a)));
+    if (key.bias) LOCKSTEP_RETURN_IF_ERROR(AddBiasTo(plan, key.out.dtype));
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.a, key.a));
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.b, key.b));
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.out, key.out));
@@ -183,17 +141,30 @@ class MatMulPlans {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.out,
                                        &plan.out, &preference, 1, &best, &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0))
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) {
+      if (key.bias) return std::nullopt;
       return NoAlgorithm(key);
+    }
     LOCKSTEP_RETURN_IF_ERROR(BlasStatus(device_, "cublasLtMatmulAlgoGetHeuristic", status));
     plan.algorithm = best.algo;
     plan.workspace_bytes = best.workspaceSize;
     return plan;
   }
 
-  absl::Status SetTranspose(Plan& plan, cublasLtMatmulDescAttributes_t which,
-                            bool transpose) const {
-    const std::int32_t value = transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
+  // Of what the library can do to a result on the way out, only this: its GELU is the tanh
+  // approximation, where Activation::kGelu is exact.
+  absl::Status AddBiasTo(Plan& plan, DType dtype) const {
+    const std::uint32_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
+    const std::int32_t type = CudaType(dtype);
+    LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type));
+    // The search looks at the address for its alignment alone: this one has what every bias has.
+    return Set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+               reinterpret_cast<const void*>(kBiasAlignmentBytes));
+  }
+
+  template <typename Value>
+  absl::Status Set(Plan& plan, cublasLtMatmulDescAttributes_t which, const Value& value) const {
     LOCKSTEP_RETURN_IF_BLAS_ERROR(
         device_, cublasLtMatmulDescSetAttribute(&plan.product, which, &value, sizeof(value)));
     return absl::OkStatus();
@@ -245,7 +216,7 @@ class MatMulPlans {
   const Device device_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  std::unordered_map<PlanKey, Plan, PlanKeyHash> plans_;
+  std::unordered_map<PlanKey, std::optional<Plan>, PlanKeyHash> plans_;
 };
 
 absl::StatusOr<std::shared_ptr<MatMulPlans>> MakeMatMulPlans(Device device) {
@@ -254,9 +225,42 @@ absl::StatusOr<std::shared_ptr<MatMulPlans>> MakeMatMulPlans(Device device) {
   return plans;
 }
 
+namespace {
+
+// Not float64, whose bits are the same if the bias comes after.
+bool MayAddWithin(const Tensor& bias) {
+  return bias.dtype() != DType::kFloat64 &&
+         reinterpret_cast<std::uintptr_t>(bias.raw_data()) % kBiasAlignmentBytes == 0;
+}
+
+// A 16-bit result passes through float32 memory, or it would be rounded twice.
+absl::Status MultiplyThenAddBias(Worker& worker, const Tensor& a, const Tensor& b,
+                                 const Tensor& out, MatMulOptions options) {
+  const Tensor bias = *options.bias;
+  options.bias = nullptr;
+  if (!IsReducedPrecision(out.dtype())) {
+    LOCKSTEP_RETURN_IF_ERROR(cuda::MatMul(worker, a, b, out, options));
+    return cuda::AddBias(worker, bias, out);
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_out, worker.Empty(out.shape(), DType::kFloat32));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_bias, worker.Empty(bias.shape(), DType::kFloat32));
+  LOCKSTEP_RETURN_IF_ERROR(cuda::MatMul(worker, a, b, wide_out, options));
+  LOCKSTEP_RETURN_IF_ERROR(cuda::Copy(worker, bias, wide_bias));
+  LOCKSTEP_RETURN_IF_ERROR(cuda::AddBias(worker, wide_bias, wide_out));
+  return cuda::Copy(worker, wide_out, out);
+}
+
+}  // namespace
+
 absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
                     MatMulOptions options) {
-  return worker.state()->matmul_plans->Run(StreamOf(worker), a, b, out, options);
+  if (options.bias == nullptr || MayAddWithin(*options.bias)) {
+    MatMulPlans& plans = *worker.state()->matmul_plans;
+    LOCKSTEP_ASSIGN_OR_RETURN(Plan* const plan,
+                              plans.Find(DescribeProduct(worker, a, b, out, options)));
+    if (plan != nullptr) return plans.Run(StreamOf(worker), *plan, a, b, out, options);
+  }
+  return MultiplyThenAddBias(worker, a, b, out, options);
 }
 
 }  // namespace lockstep::internal::cuda

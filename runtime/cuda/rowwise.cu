@@ -9,6 +9,7 @@
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/device_math.cuh"
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/launch.cuh"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
@@ -52,13 +53,13 @@ std::int64_t NumChunks(std::int64_t rows, std::int64_t column_blocks) {
 }
 
 template <typename T, typename Out>
-void LaunchColumnSums(cudaStream_t stream, std::int64_t rows, std::int64_t num_chunks,
-                      std::int64_t features, const T* x, std::int64_t row_stride, bool accumulate,
-                      Out* out) {
+cudaError_t LaunchColumnSums(cudaStream_t stream, std::int64_t rows, std::int64_t num_chunks,
+                             std::int64_t features, const T* x, std::int64_t row_stride,
+                             bool accumulate, Out* out) {
   const dim3 blocks(static_cast<unsigned>((features + kColumns - 1) / kColumns),
                     static_cast<unsigned>(num_chunks));
-  ColumnSumsKernel<<<blocks, dim3(kColumns, kLanes), 0, stream>>>(
-      rows, (rows + num_chunks - 1) / num_chunks, features, x, row_stride, accumulate, out);
+  return Launch(ColumnSumsKernel<T, Out>, blocks, dim3(kColumns, kLanes), stream, rows,
+                (rows + num_chunks - 1) / num_chunks, features, x, row_stride, accumulate, out);
 }
 
 // Calls visitor<T, Out>() for the types that ColumnSums takes.
@@ -205,35 +206,26 @@ void VisitThreads(std::int64_t classes, Visitor&& visitor) {
   visitor.template operator()<512>();
 }
 
-template <typename T>
-T* Pointer(const Tensor& tensor) {
-  return static_cast<T*>(tensor.raw_data());
-}
-
 }  // namespace
 
 cudaError_t LoadRowwiseKernels() {
-  cudaError_t first = cudaSuccess;
-  const auto load = [&first](auto* kernel) {
-    cudaFuncAttributes attributes;
-    if (first == cudaSuccess) first = cudaFuncGetAttributes(&attributes, kernel);
-  };
-  load(SummaryKernel);
+  FirstError error;
+  error.Load(SummaryKernel);
   for (const DType dtype : kAllDTypes) {
     for (const DType out : kAllDTypes) {
       VisitColumnSums(dtype, out, [&]<typename T, typename Out>() {
-        load(ColumnSumsKernel<T, Compute<T>>);
-        load(ColumnSumsKernel<T, Out>);
-        load(ColumnSumsKernel<Compute<T>, Out>);
+        error.Load(ColumnSumsKernel<T, Compute<T>>);
+        error.Load(ColumnSumsKernel<T, Out>);
+        error.Load(ColumnSumsKernel<Compute<T>, Out>);
       });
     }
     VisitFloating(dtype, [&]<typename T>() {
       for (const std::int64_t classes : {1, 1024, 1 << 16}) {
-        VisitThreads(classes, [&]<int kThreads>() { load(CrossEntropyKernel<kThreads, T>); });
+        VisitThreads(classes, [&]<int kThreads>() { error.Load(CrossEntropyKernel<kThreads, T>); });
       }
     });
   }
-  return first;
+  return error.get();
 }
 
 absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool accumulate) {
@@ -247,19 +239,21 @@ absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool
   }
   const DeviceGuard guard(worker.device());
   const cudaStream_t stream = StreamOf(worker);
+  FirstError error;
   VisitColumnSums(x.dtype(), out.dtype(), [&]<typename T, typename Out>() {
     const std::int64_t row_stride = x.strides()[0];
     if (num_chunks == 1) {
-      return LaunchColumnSums(stream, rows, 1, features, Pointer<const T>(x), row_stride,
-                              accumulate, Pointer<Out>(out));
+      error.Note(LaunchColumnSums(stream, rows, 1, features, Pointer<const T>(x), row_stride,
+                                  accumulate, Pointer<Out>(out)));
+      return;
     }
     using V = Compute<T>;
-    LaunchColumnSums(stream, rows, num_chunks, features, Pointer<const T>(x), row_stride,
-                     /*accumulate=*/false, Pointer<V>(partials));
-    LaunchColumnSums(stream, num_chunks, 1, features, Pointer<const V>(partials), features,
-                     accumulate, Pointer<Out>(out));
+    error.Note(LaunchColumnSums(stream, rows, num_chunks, features, Pointer<const T>(x), row_stride,
+                                /*accumulate=*/false, Pointer<V>(partials)));
+    error.Note(LaunchColumnSums(stream, num_chunks, 1, features, Pointer<const V>(partials),
+                                features, accumulate, Pointer<Out>(out)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
   return absl::OkStatus();
 }
 
@@ -283,15 +277,15 @@ absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Ten
   const DeviceGuard guard(device);
   const cudaStream_t stream = StreamOf(worker);
   const auto blocks = static_cast<unsigned>(std::min(rows, kMostBlocks));
+  FirstError error;
   VisitFloating(logits.dtype(), [&]<typename T>() {
     VisitThreads(classes, [&]<int kThreads>() {
-      CrossEntropyKernel<kThreads><<<blocks, kThreads, 0, stream>>>(
-          all, Pointer<const T>(logits), grad.size() == 0 ? nullptr : Pointer<T>(grad));
+      error.Note(Launch(CrossEntropyKernel<kThreads, T>, blocks, kThreads, stream, all,
+                        Pointer<const T>(logits), grad.size() == 0 ? nullptr : Pointer<T>(grad)));
     });
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGetLastError());
-  SummaryKernel<<<1, kSummaryThreads, 0, stream>>>(all, Pointer<Summary>(on_device));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGetLastError());
+  error.Note(Launch(SummaryKernel, 1, kSummaryThreads, stream, all, Pointer<Summary>(on_device)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, error.get());
   Summary summary;
   // A copy to pageable memory is not to wait inside the driver (see CopyAcross).
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamSynchronize(stream));

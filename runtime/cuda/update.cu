@@ -8,17 +8,13 @@
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/device_math.cuh"
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/launch.cuh"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-unsigned NumBlocks(std::int64_t count) {
-  constexpr std::int64_t kMost = 1 << 16;
-  return static_cast<unsigned>(std::min((count + kThreads - 1) / kThreads, kMost));
-}
 
 // SgdOptions in the type of the state.
 template <typename T>
@@ -76,42 +72,34 @@ void VisitUpdate(DType master, DType value, Visitor&& visitor) {
   });
 }
 
-template <typename T>
-T* Pointer(const Tensor& tensor) {
-  return static_cast<T*>(tensor.raw_data());
-}
-
 }  // namespace
 
 cudaError_t LoadUpdateKernels() {
-  cudaError_t first = cudaSuccess;
-  const auto load = [&first](auto* kernel) {
-    cudaFuncAttributes attributes;
-    if (first == cudaSuccess) first = cudaFuncGetAttributes(&attributes, kernel);
-  };
+  FirstError error;
   for (const DType master : kAllDTypes) {
     for (const DType value : kAllDTypes) {
       VisitUpdate(master, value, [&]<typename T, typename Value>() {
-        load(SgdKernel<T, Value>);
-        load(AdamWKernel<T, Value>);
+        error.Load(SgdKernel<T, Value>);
+        error.Load(AdamWKernel<T, Value>);
       });
     }
   }
-  return first;
+  return error.get();
 }
 
 absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
                        const Tensor& velocity, const Tensor& master, const Tensor& value) {
   const DeviceGuard guard(worker.device());
+  FirstError error;
   VisitUpdate(master.dtype(), value.dtype(), [&]<typename T, typename Value>() {
     const Sgd<T> by{.learning_rate = static_cast<T>(options.learning_rate),
                     .momentum = static_cast<T>(options.momentum),
                     .weight_decay = static_cast<T>(options.weight_decay)};
-    SgdKernel<<<NumBlocks(master.size()), kThreads, 0, StreamOf(worker)>>>(
-        by, master.size(), Pointer<const T>(gradient), Pointer<T>(velocity), Pointer<T>(master),
-        Pointer<Value>(value));
+    error.Note(Launch(SgdKernel<T, Value>, NumBlocks(master.size(), kThreads), kThreads,
+                      StreamOf(worker), by, master.size(), Pointer<const T>(gradient),
+                      Pointer<T>(velocity), Pointer<T>(master), Pointer<Value>(value)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
   return absl::OkStatus();
 }
 
@@ -119,6 +107,7 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
                          const Tensor& gradient, const Tensor& mean, const Tensor& mean_square,
                          const Tensor& master, const Tensor& value) {
   const DeviceGuard guard(worker.device());
+  FirstError error;
   VisitUpdate(master.dtype(), value.dtype(), [&]<typename T, typename Value>() {
     const auto weight = [step](double beta) {
       return static_cast<T>(1 / (1 - std::pow(beta, static_cast<double>(step))));
@@ -132,11 +121,12 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
                       .weight_decay = static_cast<T>(options.weight_decay),
                       .mean_weight = weight(options.beta1),
                       .square_weight = weight(options.beta2)};
-    AdamWKernel<<<NumBlocks(master.size()), kThreads, 0, StreamOf(worker)>>>(
-        by, master.size(), Pointer<const T>(gradient), Pointer<T>(mean), Pointer<T>(mean_square),
-        Pointer<T>(master), Pointer<Value>(value));
+    error.Note(Launch(AdamWKernel<T, Value>, NumBlocks(master.size(), kThreads), kThreads,
+                      StreamOf(worker), by, master.size(), Pointer<const T>(gradient),
+                      Pointer<T>(mean), Pointer<T>(mean_square), Pointer<T>(master),
+                      Pointer<Value>(value)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaGetLastError());
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
   return absl::OkStatus();
 }
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
+#include "lockstep/layers/column_parallel_linear.h"
 #include "lockstep/tests/catch.h"
 #include "lockstep/tests/layers/sharded.h"
 
@@ -44,6 +46,28 @@ TEST_CASE("A linear layer computes X W + b and the three gradients") {
     REQUIRE(SameBits(pass->grad_x, {{2, 2}, {-1, 2, -1, 1}}));
     REQUIRE(SameBits(pass->gradients[0], {{2, 3}, {1, 3, 5, 2, 4, 8}}));
     REQUIRE(SameBits(pass->gradients[1], {{3}, {1, 1, 3}}));
+  }
+}
+
+TEST_CASE("Where the bias follows the product at once, a 16-bit result is rounded once") {
+  auto alone = Group::Create(1);
+  REQUIRE_OK(alone);
+  // The product, big + 1, has no place in the type and rounds to big.
+  for (const auto& [dtype, big] :
+       {std::pair{DType::kBFloat16, 256.0}, std::pair{DType::kFloat16, 2048.0}}) {
+    const Inputs inputs{.dtype = dtype,
+                        .parameters = {{{2, 1}, {big, 1}}, {{1}, {-big}}},
+                        .x = {{1, 2}, {1, 1}},
+                        .grad_out = {{1, 1}, {1}}};
+    const auto whole = PassOf({.in_features = 2, .out_features = 1, .dtype = dtype}, inputs);
+    const auto column = RunPasses(
+        *alone,
+        Make(ColumnParallelLinear::Options{.in_features = 2, .out_features = 1, .dtype = dtype}),
+        inputs);
+    REQUIRE_OK(whole);
+    REQUIRE_OK(column);
+    REQUIRE(SameBits(whole->y, {{1, 1}, {1}}));
+    REQUIRE(SameBits(column->front().y, {{1, 1}, {1}}));
   }
 }
 

@@ -28,6 +28,9 @@ Tensor MakeMatrix(Worker& worker, std::int64_t rows, std::int64_t columns, DType
     values.push_back(static_cast<double>((i * 7 + salt) % 5 - 2));
   return Make(worker, {rows, columns}, dtype, std::move(values));
 }
+Tensor MakeVector(Worker& worker, std::int64_t size, DType dtype, int salt) {
+  return *MakeMatrix(worker, 1, size, dtype, salt).Reshape({size});
+}
 
 // A matrix's values by row and column, as op(matrix) has them.
 class Grid {
@@ -44,7 +47,7 @@ class Grid {
   const bool transposed_;
 };
 
-// `before` (if it is added) + op(a) op(b), row after row, rounded to `dtype`.
+// op(a) op(b), plus `before` if that is added to, plus the bias: row after row, rounded to `dtype`.
 std::vector<double> Product(Worker& worker, const Tensor& a, const Tensor& b, DType dtype,
                             MatMulOptions options = {}, double before = 0) {
   const Grid left(worker, a, options.transpose_a);
@@ -52,10 +55,12 @@ std::vector<double> Product(Worker& worker, const Tensor& a, const Tensor& b, DT
   const std::int64_t rows = a.extent(options.transpose_a ? 1 : 0);
   const std::int64_t columns = b.extent(options.transpose_b ? 0 : 1);
   const std::int64_t inner = a.extent(options.transpose_a ? 0 : 1);
+  std::vector<double> added(static_cast<std::size_t>(columns), options.accumulate ? before : 0);
+  if (options.bias != nullptr) added = Values(worker, *options.bias);
   std::vector<double> sums;
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
-      double sum = options.accumulate ? before : 0;
+      double sum = added[static_cast<std::size_t>(j)];
       for (std::int64_t k = 0; k < inner; ++k) sum += left(i, k) * right(k, j);
       sums.push_back(sum);
     }
@@ -64,10 +69,13 @@ std::vector<double> Product(Worker& worker, const Tensor& a, const Tensor& b, DT
   return Values(cpu, Make(cpu, {rows, columns}, dtype, std::move(sums)));
 }
 
-MatMulOptions OptionsOf(int bits) {
-  return {.transpose_a = (bits & 1) != 0,
-          .transpose_b = (bits & 2) != 0,
-          .accumulate = (bits & 4) != 0};
+// Each transposed or not, and the product alone, added to what there is, or with a bias.
+constexpr int kNumOptions = 12;
+MatMulOptions OptionsOf(int index, const Tensor* bias = nullptr) {
+  return {.transpose_a = (index & 1) != 0,
+          .transpose_b = (index & 2) != 0,
+          .accumulate = index / 4 == 1,
+          .bias = index / 4 == 2 ? bias : nullptr};
 }
 
 struct Size {
@@ -76,19 +84,23 @@ struct Size {
 constexpr Size kSizes[] = {{1, 1, 1}, {3, 5, 7}, {17, 1, 9}, {1, 33, 2},    {16, 16, 16},
                            {5, 4, 0}, {0, 4, 5}, {4, 0, 5},  {64, 128, 32}, {65, 33, 257}};
 
-TEST_CASE("products are exact for whole numbers, in every type, transposed or not, added or not") {
+TEST_CASE(
+    "products are exact for whole numbers, in every type, transposed or not, added or not, with a "
+    "bias or without") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
       for (const Size& size : kSizes) {
-        for (int bits = 0; bits < 8; ++bits) {
-          const MatMulOptions options = OptionsOf(bits);
+        for (int index = 0; index < kNumOptions; ++index) {
+          MatMulOptions options = OptionsOf(index);
           const Tensor a = options.transpose_a ? MakeMatrix(worker, size.k, size.m, dtype, 1)
                                                : MakeMatrix(worker, size.m, size.k, dtype, 1);
           const Tensor b = options.transpose_b ? MakeMatrix(worker, size.n, size.k, dtype, 2)
                                                : MakeMatrix(worker, size.k, size.n, dtype, 2);
           for (const DType to : {dtype, DType::kFloat32}) {
             if (dtype == DType::kFloat64 && to != dtype) continue;
+            const Tensor bias = MakeVector(worker, size.n, to, 3);
+            options = OptionsOf(index, &bias);
             const Tensor out = *worker.Empty({size.m, size.n}, to);
             // What is overwritten must not shine through.
             REQUIRE_OK(Fill(worker, options.accumulate ? 3 : std::nan(""), out));
@@ -108,8 +120,9 @@ TEST_CASE("operands may be slices along either axis, from any element on") {
       // Rows of an even and of an odd length; round addresses and others.
       for (const std::int64_t extra : {0, 1}) {
         for (const std::int64_t from : {0, 1, 8}) {
-          for (int bits = 0; bits < 8; ++bits) {
-            const MatMulOptions options = OptionsOf(bits);
+          for (int index = 0; index < kNumOptions; ++index) {
+            const Tensor bias = *MakeVector(worker, from + 16 + extra, dtype, 3).Slice(0, from, 16);
+            const MatMulOptions options = OptionsOf(index, &bias);
             const auto slice = [&](std::int64_t rows, std::int64_t columns, bool transposed,
                                    int salt) {
               if (transposed) std::swap(rows, columns);
@@ -129,36 +142,6 @@ TEST_CASE("operands may be slices along either axis, from any element on") {
         }
       }
     }
-  }
-}
-
-TEST_CASE(
-    "16-bit products are summed in float32 and rounded once, or not at all into a float32 result") {
-  for (const Device device : TestDevices()) {
-    Worker worker = MakeWorker(device);
-    const Tensor ones = Make(worker, {1, 4}, DType::kBFloat16, {1, 1, 1, 1});
-    const Tensor column = Make(worker, {4, 1}, DType::kBFloat16, {512, 1, 1, 1});
-    const Tensor rounded = *worker.Empty({1, 1}, DType::kBFloat16);
-    REQUIRE_OK(MatMul(worker, ones, column, rounded));
-    CHECK(Values(worker, rounded)[0] == 516);  // each single 1 would be lost beside 512
-    const Tensor exact = *worker.Zeros({1, 1}, DType::kFloat32);
-    REQUIRE_OK(MatMul(worker, ones, column, exact));
-    CHECK(Values(worker, exact)[0] == 515);
-    REQUIRE_OK(MatMul(worker, ones, column, exact, {.accumulate = true}));
-    CHECK(Values(worker, exact)[0] == 1030);
-  }
-}
-
-TEST_CASE("float32 products keep all of float32's digits") {
-  for (const Device device : TestDevices()) {
-    Worker worker = MakeWorker(device);
-    const Tensor a = *worker.Empty({64, 64}, DType::kFloat32);
-    const Tensor b = *worker.Empty({64, 64}, DType::kFloat32);
-    const Tensor out = *worker.Empty({64, 64}, DType::kFloat32);
-    REQUIRE_OK(Fill(worker, 1 + 0x1p-17, a));
-    REQUIRE_OK(Fill(worker, 1, b));
-    REQUIRE_OK(MatMul(worker, a, b, out));
-    CHECK(Values(worker, out) == std::vector<double>(64 * 64, 64 + 0x1p-11));
   }
 }
 
@@ -207,6 +190,42 @@ TEST_CASE("operands that do not go together are refused with both shapes") {
     CHECK(Says(MatMul(worker, Tensor::View(nullptr, {2, kHuge}, DType::kFloat32, device),
                       Tensor::View(nullptr, {kHuge, 5}, DType::kFloat32, device), out),
                "must be at most 2147483647"));
+  }
+}
+
+TEST_CASE("a bias that does not fit is refused, and so is one beside a sum in place") {
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const auto multiply = [&](const Shape& shape, DType bias_dtype, DType dtype,
+                              bool accumulate = false, std::int64_t k = 3) {
+      const Tensor bias = *worker.Zeros(shape, bias_dtype);
+      return MatMul(worker, *worker.Zeros({2, k}, dtype), *worker.Zeros({k, 5}, dtype),
+                    *worker.Zeros({2, 5}, DType::kFloat32),
+                    {.accumulate = accumulate, .bias = &bias});
+    };
+    constexpr DType kF32 = DType::kFloat32;
+    constexpr DType kBf16 = DType::kBFloat16;
+    REQUIRE_OK(multiply({5}, kF32, kF32));
+    REQUIRE_OK(multiply({5}, kF32, kBf16));
+    const std::string right = "the bias must be float32 [5] on " + device.ToString();
+    for (const absl::Status& status :
+         {multiply({4}, kF32, kF32), multiply({1, 5}, kF32, kF32), multiply({}, kF32, kF32),
+          multiply({5}, DType::kFloat64, kF32), multiply({5}, kBf16, kBf16),
+          multiply({4}, kF32, kF32, false, /*k=*/0)}) {
+      CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+      CHECK(Says(status, right));
+    }
+    CHECK(Says(multiply({4}, kF32, kF32), "bias is float32 [4] on " + device.ToString()));
+    const absl::Status both = multiply({5}, kF32, kF32, /*accumulate=*/true);
+    CHECK(both.code() == absl::StatusCode::kInvalidArgument);
+    CHECK(Says(both, "either accumulate or a bias"));
+
+    const Tensor out = *worker.Zeros({2, 5}, kF32);
+    const Tensor elsewhere = Tensor::View(nullptr, {5}, kF32, Device::Cuda(7));
+    const absl::Status there = MatMul(worker, *worker.Zeros({2, 3}, kF32),
+                                      *worker.Zeros({3, 5}, kF32), out, {.bias = &elsewhere});
+    CHECK(Says(there, right));
+    CHECK(Says(there, "bias is float32 [5] on cuda:7"));
   }
 }
 

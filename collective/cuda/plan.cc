@@ -1,0 +1,35 @@
+#include "lockstep/collective/cuda/plan.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+bool Repeat(absl::Span<const Device> devices) {
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    if (std::count(devices.begin(), devices.end(), devices[i]) > 1) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& proof,
+                         bool launches_block) {
+  if (!proof.ok()) return {TransportKind::kStaged, std::string(proof.message())};
+  if (devices.size() == 1) return {TransportKind::kPeer, "there is one rank"};
+  const auto ordered = [](absl::string_view why) {
+    return BestTransport{TransportKind::kOrdered, std::string(why)};
+  };
+  if (launches_block) {
+    return ordered("CUDA_LAUNCH_BLOCKING is set, so no kernel may wait for another");
+  }
+  if (devices.size() > kMostPeers) {
+    return ordered(absl::StrCat(devices.size(), " ranks are more than the ", kMostPeers,
+                                " whose kernels wait for each other"));
+  }
+  if (Repeat(devices)) return ordered("ranks share a GPU, so no kernel may wait for another");
+  return {TransportKind::kPeer, "every rank has a GPU that was proved to reach all others"};
+}
+
+}  // namespace lockstep::internal::cuda

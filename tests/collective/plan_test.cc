@@ -1,0 +1,139 @@
+// What the transports on GPUs decide, on any machine: nothing here runs on one.
+#include "lockstep/collective/cuda/plan.h"
+
+#include <vector>
+
+#include "lockstep/tests/catch.h"
+
+namespace lockstep::internal::cuda {
+namespace {
+
+constexpr std::int64_t kCounts[] = {
+    0, 1, 63, 64, 65, 1000, 4096, 100000, 1 << 20, 12345679, (1LL << 31) + 7};
+
+std::vector<Device> Gpus(std::initializer_list<int> indices) {
+  std::vector<Device> devices;
+  for (const int index : indices) devices.push_back(Device::Cuda(index));
+  return devices;
+}
+
+TEST_CASE("the transport is chosen by who reaches whom, who shares a GPU, and how many there are") {
+  const absl::Status proved = absl::OkStatus();
+  const absl::Status lost = absl::UnavailableError("from cuda:0 to cuda:1: copies lost 3 words");
+  const auto nine = Gpus({0, 1, 2, 3, 4, 5, 6, 7, 8});
+  const struct {
+    std::vector<Device> devices;
+    absl::Status proof;
+    bool launches_block;
+    TransportKind kind;
+    std::string reason;
+  } cases[] = {
+      {Gpus({0}), proved, false, TransportKind::kPeer, "one rank"},
+      {Gpus({0}), proved, true, TransportKind::kPeer, "one rank"},
+      {Gpus({0, 1}), proved, false, TransportKind::kPeer, "proved to reach all others"},
+      {Gpus({0, 1}), proved, true, TransportKind::kOrdered, "CUDA_LAUNCH_BLOCKING"},
+      {Gpus({0, 0}), proved, false, TransportKind::kOrdered, "share a GPU"},
+      {Gpus({0, 1, 0}), proved, false, TransportKind::kOrdered, "share a GPU"},
+      {Gpus({0, 1, 2, 3, 4, 5, 6, 7}), proved, false, TransportKind::kPeer, "proved"},
+      {nine, proved, false, TransportKind::kOrdered, "9 ranks are more than the 8"},
+      {Gpus({0, 1}), lost, false, TransportKind::kStaged, "cuda:0 to cuda:1: copies lost 3 words"},
+      {Gpus({0, 0, 1}), lost, true, TransportKind::kStaged, "copies lost"},
+  };
+  for (const auto& [devices, proof, launches_block, kind, reason] : cases) {
+    const BestTransport best = ChooseBest(devices, proof, launches_block);
+    INFO(devices.size() << " ranks: " << best.reason);
+    CHECK(best.kind == kind);
+    CHECK(best.reason.find(reason) != std::string::npos);
+  }
+}
+
+TEST_CASE("the slices of all ranks make up the whole, and are equal to a line of memory") {
+  for (const std::int64_t count : kCounts) {
+    for (int ranks = 1; ranks <= kMostRanks; ++ranks) {
+      std::int64_t expected = 0;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const Range slice = SliceOf(count, rank, ranks);
+        REQUIRE(slice.begin == expected);
+        REQUIRE((slice.begin % 64 == 0 || slice.begin == count));
+        REQUIRE(slice.end >= slice.begin);
+        REQUIRE(slice.end - slice.begin <= RoundUp(DivideUp(count, ranks), 64));
+        expected = slice.end;
+      }
+      REQUIRE(expected == count);
+    }
+  }
+}
+
+TEST_CASE("the pieces of a staged sum make up the whole, and other calls are not cut") {
+  for (const std::int64_t count : kCounts) {
+    CollectiveCall call{.kind = CollectiveKind::kAllReduce, .in_width = count, .out_width = count};
+    const StagedPieces pieces(call);
+    REQUIRE(pieces.count() >= 1);
+    REQUIRE(pieces.count() <= StagedPieces::kMost);
+    std::int64_t expected = 0;
+    for (int piece = 0; piece < pieces.count(); ++piece) {
+      REQUIRE(pieces[piece].begin == expected);
+      REQUIRE((piece == 0 || pieces[piece].begin % 64 == 0));
+      expected = pieces[piece].end;
+    }
+    REQUIRE(expected == count);
+    call.kind = CollectiveKind::kAllGather;
+    CHECK(StagedPieces(call).count() == 1);
+    CHECK(StagedPieces(call)[0].end == count);
+  }
+  CHECK(StagedPieces({.kind = CollectiveKind::kAllReduce, .in_width = 16 << 20}).count() == 16);
+  CHECK(StagedPieces({.kind = CollectiveKind::kAllReduce, .in_width = 1 << 20}).count() == 2);
+}
+
+TEST_CASE(
+    "every pack of a sum by lines has a warp with room for it, and the buffer holds them all") {
+  for (const LinesLayout layout : {LinesLayout{8 << 20, 1104, 128}, LinesLayout{2048, 4, 64},
+                                   LinesLayout{0, 1, 32}, LinesLayout{1 << 30, 16, 512}}) {
+    for (std::int64_t bytes = 1; bytes <= layout.most_bytes; bytes = bytes * 5 / 4 + 1) {
+      const std::int64_t packs = DivideUp(bytes, LinesLayout::kPackBytes);
+      const int blocks = layout.num_blocks(bytes);
+      const std::int64_t warps = std::int64_t{blocks} * layout.warps_per_block();
+      REQUIRE(blocks >= 1);
+      REQUIRE(blocks <= layout.most_blocks);
+      // Warp w has packs w, w + warps, and so on.
+      REQUIRE(DivideUp(packs, warps) <= layout.packs_per_warp());
+      REQUIRE(packs * LinesLayout::kLinesPerPack <= layout.most_lines());
+    }
+    // Two halves, for every source.
+    CHECK(layout.buffer_bytes(3) == 2 * 3 * layout.most_lines() * LinesLayout::kLineBytes);
+    CHECK(layout.num_blocks(layout.most_bytes) <= layout.most_blocks);
+  }
+}
+
+TEST_CASE("the tiles of all blocks cover every slot of a slice once, and fit their places") {
+  for (const std::int64_t slots : {1LL, 7LL, 8LL, 1000LL, 65536LL, 1LL << 24, (1LL << 27) + 3}) {
+    for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+      for (const auto& [blocks, tile_bytes] : {std::pair{132, 32 << 10}, {4, 4096}, {1, 128}}) {
+        if (slots > (1 << 24) && tile_bytes < 4096) continue;
+        const PushLayout layout = PushLayout::Of(slots, ranks, blocks, tile_bytes);
+        INFO(slots << " slots, " << ranks << " ranks, " << blocks << " blocks of " << tile_bytes);
+        REQUIRE(layout.slice_slots * ranks >= slots);
+        REQUIRE(layout.slice_slots % 8 == 0);
+        REQUIRE(layout.tile_slots % 8 == 0);
+        REQUIRE(layout.tile_slots >= 8);
+        REQUIRE(layout.tile_slots * kSlotBytes <= tile_bytes);
+        // As the kernel counts them.
+        const std::int64_t tiles = DivideUp(layout.slice_slots, layout.tile_slots);
+        std::int64_t covered = 0;
+        for (int block = 0; block < blocks; ++block) {
+          const std::int64_t mine = tiles <= block ? 0 : DivideUp(tiles - block, blocks);
+          for (std::int64_t i = 0; i < mine; ++i) {
+            const std::int64_t begin = (block + i * blocks) * layout.tile_slots;
+            REQUIRE(begin < layout.slice_slots);
+            covered += std::min(layout.tile_slots, layout.slice_slots - begin);
+          }
+        }
+        REQUIRE(covered == layout.slice_slots);
+      }
+    }
+  }
+  CHECK(PushLayout::BufferBytes(8, 132, 32 << 10) == 132LL * 8 * 7 * (32 << 10));
+}
+
+}  // namespace
+}  // namespace lockstep::internal::cuda
