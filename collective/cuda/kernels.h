@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "lockstep/collective/cuda/exchange_plan.h"
 #include "lockstep/collective/cuda/plan.h"
 
 namespace lockstep::internal::cuda {
@@ -117,6 +118,18 @@ struct LinesWork {
 };
 cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream);
 
+/// Everything else by lines: what each rank sends to each, and where what comes in goes (see
+/// ExchangePlan). The same buffers and the same rounds as all-reduces.
+struct ExchangeWork {
+  Peers peers;
+  void* lines[kMostPeers];
+  LinesLayout layout;
+  ExchangePlan plan;
+  DType dtype;
+  ReduceOp op;
+};
+cudaError_t LaunchExchange(const ExchangeWork& work, cudaStream_t stream);
+
 /// All-reduce by pushing: every rank owns a slice. Tile by tile, everyone writes its input of the
 /// slice into the owner's tile buffer, and the owner sums up and writes the result to everyone.
 /// Writes alone cross the links, which carry more writes than reads. In place is fine. All
@@ -153,6 +166,7 @@ cudaError_t LoadKernels();
 cudaError_t LoadReduceKernels();
 cudaError_t LoadSignalKernels();
 cudaError_t LoadLinesKernels();
+cudaError_t LoadExchangeKernels();
 cudaError_t LoadPushKernels();
 
 }  // namespace lockstep::internal::cuda

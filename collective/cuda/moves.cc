@@ -13,18 +13,6 @@ namespace {
 // Up to here a kernel has copied before a copy engine has started.
 constexpr std::int64_t kKernelCopyBytes = 1 << 20;
 
-// Offsets of the parts that ranks give to, or take from, each other.
-struct Part {
-  std::int64_t offset;
-  std::int64_t count;
-};
-Part PartOf(const std::int64_t* counts, std::int64_t width, int rank, int world_size) {
-  if (counts == nullptr) return {width / world_size * rank, width / world_size};
-  std::int64_t offset = 0;
-  for (int r = 0; r < rank; ++r) offset += counts[r];
-  return {offset, counts[rank]};
-}
-
 class Mover {
  public:
   Mover(const Round& round, const Stream& stream)
@@ -89,8 +77,10 @@ class Mover {
   absl::Status AllToAll() {
     for (int s = 0; s < round_.world_size(); ++s) {
       const CollectiveCall& from = Call(s);
-      const Part sent = PartOf(from.send_counts, from.in_width, round_.rank, round_.world_size());
-      const Part received = PartOf(mine_.receive_counts, mine_.out_width, s, round_.world_size());
+      const FlatPart sent =
+          PartOf(from.send_counts, from.in_width, round_.rank, round_.world_size());
+      const FlatPart received =
+          PartOf(mine_.receive_counts, mine_.out_width, s, round_.world_size());
       LOCKSTEP_RETURN_IF_ERROR(CopyRows(At(mine_.out, received.offset), 0, At(from.in, sent.offset),
                                         0, received.count, 1));
     }

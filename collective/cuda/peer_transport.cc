@@ -77,10 +77,7 @@ class PeerTransport final : public DeviceTransport {
   bool meets_again() const override { return false; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
-    if (IsMeeting(mine.kind) || GoesInLines(mine) || group_->num_ranks() == 1)
-      return absl::OkStatus();
-    const DeviceGuard guard(group_->device(rank));
-    return CheckReach(*group_, mine);
+    return IsSmall(mine) ? absl::OkStatus() : CheckReachOf(rank, mine);
   }
 
   absl::Status Move(const Round& round) override {
@@ -88,10 +85,19 @@ class PeerTransport final : public DeviceTransport {
     const DeviceGuard guard(group_->device(rank));
     if (round.world_size() == 1) return QueueMoves(round, group_->stream(rank));
     const CollectiveCall& mine = round.mine();
-    const bool sums = mine.kind == CollectiveKind::kAllReduce;
-    if (mine.in_count() == 0 && sums) return absl::OkStatus();
-    if (GoesInLines(mine)) return Lines(round);
-    if (sums && AllAligned(round)) return Push(round);
+    if (mine.kind == CollectiveKind::kAllReduce) {
+      if (mine.in_count() == 0) return absl::OkStatus();
+      if (IsSmall(mine)) return Lines(round);
+      if (AllAligned(round)) return Push(round);
+    } else {
+      const ExchangePlan plan = PlanExchange(round);
+      if (plan.largest == 0) return absl::OkStatus();
+      if (plan.largest * SizeOfElement(mine) <= tuning_.max_lines_bytes) {
+        return Exchange(round, plan);
+      }
+    }
+    // Small for this rank alone, so not looked at yet.
+    if (IsSmall(mine)) LOCKSTEP_RETURN_IF_ERROR(CheckReachOf(rank, mine));
     // In and out between two signals: everyone is there, then everyone is done.
     LOCKSTEP_RETURN_IF_ERROR(Signal(rank));
     LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(rank)));
@@ -113,11 +119,18 @@ class PeerTransport final : public DeviceTransport {
   LinesLayout Layout() const {
     return {tuning_.max_lines_bytes, tuning_.lines_blocks, tuning_.lines_threads};
   }
-  // Lines are read and written by the rank's own kernels alone.
-  bool GoesInLines(const CollectiveCall& call) const {
-    return call.kind == CollectiveKind::kAllReduce &&
-           call.in_count() * static_cast<std::int64_t>(SizeOf(call.dtype)) <=
-               tuning_.max_lines_bytes;
+  static std::int64_t SizeOfElement(const CollectiveCall& call) {
+    return static_cast<std::int64_t>(SizeOf(call.dtype));
+  }
+  // All that this rank has goes in lines, which its own kernels alone read and write.
+  bool IsSmall(const CollectiveCall& call) const {
+    return std::max(call.in_count(), call.out_count()) * SizeOfElement(call) <=
+           tuning_.max_lines_bytes;
+  }
+  absl::Status CheckReachOf(int rank, const CollectiveCall& call) const {
+    if (group_->num_ranks() == 1) return absl::OkStatus();
+    const DeviceGuard guard(group_->device(rank));
+    return CheckReach(*group_, call);
   }
   const Buffers& BuffersOf(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
 
@@ -166,6 +179,19 @@ class PeerTransport final : public DeviceTransport {
     work.op = mine.op;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
                                   LaunchLines(work, group_->native(round.rank)));
+    return absl::OkStatus();
+  }
+
+  absl::Status Exchange(const Round& round, const ExchangePlan& plan) {
+    ExchangeWork work = {.peers = PeersOf(round.rank),
+                         .lines = {},
+                         .layout = Layout(),
+                         .plan = plan,
+                         .dtype = round.mine().dtype,
+                         .op = round.mine().op};
+    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.data();
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
+                                  LaunchExchange(work, group_->native(round.rank)));
     return absl::OkStatus();
   }
 

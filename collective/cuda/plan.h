@@ -49,6 +49,19 @@ constexpr Range SliceOf(std::int64_t elements, int rank, int num_ranks) {
           std::min(elements, lines * (rank + 1) / num_ranks * kElements)};
 }
 
+/// The part that a rank gives to, or takes from, `rank` in an all-to-all of `width` elements:
+/// parts follow each other, equal ones unless counts are given.
+struct FlatPart {
+  std::int64_t offset;
+  std::int64_t count;
+};
+constexpr FlatPart PartOf(const std::int64_t* counts, std::int64_t width, int rank, int num_ranks) {
+  if (counts == nullptr) return {width / num_ranks * rank, width / num_ranks};
+  std::int64_t offset = 0;
+  for (int r = 0; r < rank; ++r) offset += counts[r];
+  return {offset, counts[rank]};
+}
+
 /// The pieces in which a call goes through pinned memory, so that one is on its way up while
 /// another is on its way down; each is worth a copy engine's start. Sums alone are cut.
 class StagedPieces {

@@ -63,8 +63,8 @@ cudaError_t LoadSignalKernels() {
 }
 
 cudaError_t LoadKernels() {
-  for (cudaError_t (*load)() :
-       {LoadReduceKernels, LoadSignalKernels, LoadLinesKernels, LoadPushKernels}) {
+  for (cudaError_t (*load)() : {LoadReduceKernels, LoadSignalKernels, LoadLinesKernels,
+                                LoadExchangeKernels, LoadPushKernels}) {
     if (const cudaError_t error = load(); error != cudaSuccess) return error;
   }
   return cudaSuccess;

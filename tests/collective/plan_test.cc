@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "lockstep/collective/cuda/exchange_plan.h"
+
 #include "lockstep/tests/catch.h"
 
 namespace lockstep::internal::cuda {
@@ -133,6 +135,108 @@ TEST_CASE("the tiles of all blocks cover every slot of a slice once, and fit the
     }
   }
   CHECK(PushLayout::BufferBytes(8, 132, 32 << 10) == 132LL * 8 * 7 * (32 << 10));
+}
+
+// The calls of all ranks, on int64 tensors of their own: each rank's part is [outer, width(rank)].
+struct Exchange {
+  Exchange(CollectiveKind kind, int num_ranks, std::int64_t outer, bool even) {
+    const auto ranks = static_cast<std::size_t>(num_ranks);
+    for (std::size_t r = 0; r < ranks; ++r) {
+      widths.push_back(even ? 6 : static_cast<std::int64_t>(r * 5 % 4));
+    }
+    std::int64_t whole = 0;
+    for (const std::int64_t width : widths) whole += width;
+    for (std::size_t r = 0; r < ranks; ++r) {
+      CollectiveCall call{.kind = kind, .dtype = DType::kInt64, .root = num_ranks - 1};
+      call.outer = outer;
+      const bool scatters = kind == CollectiveKind::kReduceScatter;
+      const bool gathers = kind == CollectiveKind::kAllGather;
+      // Rank r sends widths[s] elements to each s in an uneven all-to-all.
+      call.in_width = gathers ? widths[r] : whole;
+      call.out_width = scatters                            ? widths[r]
+                       : kind == CollectiveKind::kAllToAll ? widths[r] * num_ranks
+                                                           : whole;
+      received.push_back(std::vector<std::int64_t>(ranks, widths[r]));
+      in.emplace_back(static_cast<std::size_t>(call.in_count()));
+      for (std::size_t i = 0; i < in[r].size(); ++i)
+        in[r][i] = static_cast<std::int64_t>(1000 * r + i);
+      calls.push_back(call);
+    }
+    for (std::size_t r = 0; r < ranks; ++r) {
+      calls[r].in = in[r].data();
+      if (kind == CollectiveKind::kAllToAll) {
+        calls[r].send_counts = widths.data();
+        calls[r].receive_counts = received[r].data();
+      }
+      pointers.push_back(&calls[r]);
+    }
+  }
+  // Fresh outputs, and each rank's round over them.
+  std::vector<std::vector<std::int64_t>> Outputs() {
+    std::vector<std::vector<std::int64_t>> outputs;
+    for (CollectiveCall& call : calls) {
+      outputs.emplace_back(static_cast<std::size_t>(call.out_count()), -1);
+      call.out = outputs.back().data();
+    }
+    return outputs;
+  }
+  Round round(int rank) const {
+    static constexpr auto kNever = [] { return false; };
+    return {.rank = rank, .calls = pointers, .failed = kNever};
+  }
+
+  std::vector<std::int64_t> widths;
+  std::vector<std::vector<std::int64_t>> received;
+  std::vector<std::vector<std::int64_t>> in;
+  std::vector<CollectiveCall> calls;
+  std::vector<const CollectiveCall*> pointers;
+};
+
+std::int64_t& At(const Part& part, std::int64_t element) {
+  return static_cast<std::int64_t*>(
+      part.data)[element / part.width * part.pitch + element % part.width];
+}
+
+TEST_CASE("what every rank plans to send and to receive fits together, and is what the cpu moves") {
+  for (const CollectiveKind kind : {CollectiveKind::kReduceScatter, CollectiveKind::kAllGather,
+                                    CollectiveKind::kBroadcast, CollectiveKind::kAllToAll}) {
+    const bool has_rows =
+        kind == CollectiveKind::kReduceScatter || kind == CollectiveKind::kAllGather;
+    for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+      for (const std::int64_t outer : {1, 3}) {
+        for (const bool even : {true, false}) {
+          INFO(Name(kind) << ", " << ranks << " ranks, outer " << outer << ", even " << even);
+          Exchange exchange(kind, ranks, has_rows ? outer : 1, even);
+          const auto expected = exchange.Outputs();
+          const auto cpu = MakeCpuTransport();
+          for (int rank = 0; rank < ranks; ++rank) REQUIRE_OK(cpu->Move(exchange.round(rank)));
+          auto moved = exchange.Outputs();
+          std::vector<ExchangePlan> plans;
+          for (int rank = 0; rank < ranks; ++rank) {
+            plans.push_back(PlanExchange(exchange.round(rank)));
+          }
+          std::int64_t largest = 0;
+          for (int to = 0; to < ranks; ++to) {
+            const ExchangePlan& receiver = plans[static_cast<std::size_t>(to)];
+            CHECK(receiver.largest == plans[0].largest);
+            CHECK(receiver.reduces == (kind == CollectiveKind::kReduceScatter));
+            for (int from = 0; from < ranks; ++from) {
+              const Part& sent = plans[static_cast<std::size_t>(from)].send[to];
+              const Part& place = receiver.receive[from];
+              REQUIRE(sent.count == place.count);
+              largest = std::max(largest, sent.count);
+              for (std::int64_t i = 0; i < sent.count; ++i) {
+                std::int64_t& element = At(place, i);
+                element = At(sent, i) + (receiver.reduces && from > 0 ? element : 0);
+              }
+            }
+          }
+          CHECK(largest == plans[0].largest);
+          CHECK(moved == expected);
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
