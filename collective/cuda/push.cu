@@ -11,8 +11,10 @@ namespace {
 constexpr int kTileDepth = PushLayout::kTileDepth;
 // A block has threads that push, as many that sum, and a warp for each that tells the peers.
 // Telling waits until all writes before have arrived; in warps of its own, nobody waits with it.
-constexpr int kGroupThreads = 256;
-constexpr int kThreads = 2 * kGroupThreads + 2 * 32;
+template <int kMost>
+constexpr int kGroupThreadsFor = kMost <= 2 ? 448 : 256;
+template <int kMost>
+constexpr int kThreads = 2 * kGroupThreadsFor<kMost> + 2 * 32;
 
 // Slots of 16 bytes that a thread has in flight for each rank.
 constexpr int SlotsPerThread(int most_ranks) { return most_ranks <= 2 ? 2 : 1; }
@@ -44,8 +46,8 @@ struct Shared {
 __device__ __forceinline__ unsigned AddressOf(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
-__device__ __forceinline__ void InitBarrier(std::uint64_t* barrier) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(AddressOf(barrier)), "r"(kGroupThreads)
+__device__ __forceinline__ void InitBarrier(std::uint64_t* barrier, int num_threads) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(AddressOf(barrier)), "r"(num_threads)
                : "memory");
 }
 // Releases what this thread wrote to whoever finds the barrier complete.
@@ -101,6 +103,7 @@ class Pusher {
   }
 
  private:
+  static constexpr int kGroupThreads = kGroupThreadsFor<kMost>;
   static constexpr int kPerThread = SlotsPerThread(kMost);
   static constexpr int kBatch = kGroupThreads * kPerThread;
 
@@ -240,12 +243,12 @@ class Pusher {
 };
 
 template <typename T, int kMost>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads<kMost>, 1)
     PushKernel(const __grid_constant__ Work<kMost> work) {
   __shared__ Shared shared;
   if (threadIdx.x < kTileDepth) {
-    InitBarrier(&shared.pushed[threadIdx.x]);
-    InitBarrier(&shared.summed[threadIdx.x]);
+    InitBarrier(&shared.pushed[threadIdx.x], kGroupThreadsFor<kMost>);
+    InitBarrier(&shared.summed[threadIdx.x], kGroupThreadsFor<kMost>);
   }
   if (threadIdx.x == 0) shared.failed = 0;
   __syncthreads();
@@ -271,7 +274,7 @@ cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
     narrow.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
     narrow.out[rank] = work.out[rank];
   }
-  return LaunchOverlapped(PushKernel<T, kMost>, work.num_blocks, kThreads, stream, narrow);
+  return LaunchOverlapped(PushKernel<T, kMost>, work.num_blocks, kThreads<kMost>, stream, narrow);
 }
 
 }  // namespace
