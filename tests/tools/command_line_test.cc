@@ -1,61 +1,15 @@
 // The lockstep program from outside: what it says, and its exit code.
-#include <sys/wait.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <vector>
 
-#include "lockstep/tests/catch.h"
+#include "lockstep/tests/tools/sandbox.h"
 #include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
 namespace {
-
-struct Outcome {
-  int exit_code;
-  std::string out;
-  std::string err;
-};
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-class Sandbox {
- public:
-  Sandbox() {
-    char name[] = "/tmp/lockstep-cli-XXXXXX";
-    LOCKSTEP_CHECK(mkdtemp(name) != nullptr);
-    path_ = name;
-  }
-  ~Sandbox() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
-  Outcome Run(const std::string& arguments) const {
-    const std::string command = absl::StrCat(LOCKSTEP_PROGRAM, " ", arguments, " >", path_,
-                                             "/out 2>", path_, "/err </dev/null");
-    const int how = std::system(command.c_str());
-    return {WIFEXITED(how) ? WEXITSTATUS(how) : -1, ReadFile(path_ + "/out"),
-            ReadFile(path_ + "/err")};
-  }
-
- private:
-  std::string path_;
-};
-
-// One line on stderr that says `part`, nothing on stdout, exit code 2.
-void CheckRefused(const Sandbox& sandbox, const std::string& arguments, const std::string& part) {
-  const Outcome outcome = sandbox.Run(arguments);
-  INFO(arguments << "\n" << outcome.out << outcome.err);
-  CHECK(outcome.exit_code == 2);
-  CHECK(outcome.out.empty());
-  CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
-  CHECK(outcome.err.find(part) != std::string::npos);
-}
 
 TEST_CASE("bad input is one clear line and exit code 2") {
   const Sandbox sandbox;
@@ -102,6 +56,16 @@ TEST_CASE("bad input is one clear line and exit code 2") {
   CheckRefused(sandbox, "bench all_reduce --devices=cpu --tune", "on two GPUs or more");
   CheckRefused(sandbox, "bench all_gather --devices=cpu --tune", "--tune for all_reduce");
   CheckRefused(sandbox, "bench barrier --devices=cpu --graph", "are for collectives");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --rows=8,x", "--rows=8,x: \"x\" is not a number");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --rows=0", "\"0\" is not a number of at least 1");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --hidden=0", "--hidden=0: it must be at least 1");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --inner=-1", "--inner=-1: it must be at least 1");
+  CheckRefused(sandbox, "bench mlp --devices=cpu -d int32", "it must be a floating type");
+  CheckRefused(sandbox, "bench mlp --devices=cpu -w -1", "both must be at least 0");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --graph", "graphs are for GPUs");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --peer=nccl", "NCCL");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --peer=nccl_symmetric", "for collectives alone");
+  CheckRefused(sandbox, "bench mlp --devices=cpu --tune", "--tune for all_reduce");
   CheckRefused(sandbox, "bench limits --devices=cpu", "limits: they are those of GPUs");
   CheckRefused(sandbox, "info --ranks", "--ranks needs a value");
 }
@@ -134,34 +98,6 @@ TEST_CASE("info tells the transport and why") {
   CHECK(outcome.exit_code == 0);
   CHECK(outcome.out.find("cpu, because all ranks are on the CPU") != std::string::npos);
   CHECK(outcome.out.find("3, on cpu, cpu, cpu") != std::string::npos);
-}
-
-TEST_CASE("bench checks every result, of every collective, type and reduction") {
-  const Sandbox sandbox;
-  for (const char* what :
-       {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all"}) {
-    for (const char* flags :
-         {"", "-d bf16 -o avg", "-d int64 -o max --in_place", "-d float64 -o prod"}) {
-      const Outcome outcome = sandbox.Run(absl::StrCat(
-          "bench ", what, " --devices=cpu --ranks=3 -b 1K -e 64K -f 8 -n 3 -w 1 --format=json ",
-          flags));
-      INFO(what << " " << flags << "\n" << outcome.out << outcome.err);
-      REQUIRE(outcome.exit_code == 0);
-      const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
-      REQUIRE_FALSE(document.is_discarded());
-      REQUIRE(document["rows"].size() == 3);
-      for (const auto& row : document["rows"]) {
-        CHECK(row["wrong"] == 0);
-        CHECK(row["p50_us"] > 0);
-      }
-    }
-  }
-  for (const char* what : {"barrier", "executor"}) {
-    const Outcome outcome =
-        sandbox.Run(absl::StrCat("bench ", what, " --devices=cpu --ranks=2 -n 200"));
-    CHECK(outcome.exit_code == 0);
-    CHECK(outcome.out.find("time / ours") != std::string::npos);
-  }
 }
 
 std::string Number(std::uint32_t value) {

@@ -51,6 +51,7 @@ const std::vector<std::string>& BenchNames() {
     for (const CollectiveKind kind : kCollectives) all.emplace_back(Name(kind));
     all.emplace_back("barrier");
     all.emplace_back("executor");
+    all.emplace_back("mlp");
     all.emplace_back("limits");
     return all;
   }();
@@ -63,9 +64,10 @@ absl::Status Bench(const std::string& name, const BenchOptions& options) {
     if (!options.tune) return BenchCollective(kind, options);
     if (kind == CollectiveKind::kAllReduce) return TuneAllReduce(options);
   }
+  if (name == "mlp" && !options.tune) return BenchMlp(options);
   if (options.graph || options.peer != BenchPeer::kNone || options.tune) {
     return absl::InvalidArgumentError(
-        "bench: --graph and --peer are for collectives, --tune for all_reduce");
+        "bench: --graph and --peer are for collectives and mlp, --tune for all_reduce");
   }
   if (name == "barrier") return BenchBarrier(options);
   if (name == "executor") return BenchExecutor(options);

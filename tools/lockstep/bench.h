@@ -1,5 +1,5 @@
-// `lockstep bench`: how long collectives, barriers and hand-overs take, and whether their results
-// are right.
+// `lockstep bench`: how long collectives, barriers, hand-overs and an MLP take, and whether their
+// results are right.
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_BENCH_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_BENCH_H_
 
@@ -19,6 +19,14 @@ enum class BenchPeer : unsigned char {
   kNcclSymmetric,  // on buffers of its own, in symmetric windows
 };
 
+/// The network of `lockstep bench mlp`: hidden -> inner -> GELU -> hidden, and its inputs.
+struct MlpBenchOptions {
+  std::int64_t hidden = 0;
+  std::int64_t inner = 0;
+  std::vector<std::int64_t> rows;  // of the input, [rows, hidden]: one measurement each
+  DType dtype = DType::kBFloat16;
+};
+
 /// The flags of nccl-tests, where to run, and how.
 struct BenchOptions {
   Executor::Options executor;
@@ -36,6 +44,7 @@ struct BenchOptions {
   bool graph = false;
   BenchPeer peer = BenchPeer::kNone;
   bool tune = false;
+  MlpBenchOptions mlp;
 };
 
 /// Microseconds of many iterations, each that of the slowest rank.
@@ -47,7 +56,8 @@ struct Times {
 };
 Times Summarize(std::vector<double> microseconds);
 
-/// The names that `lockstep bench` takes: the collectives, "barrier", "executor" and "limits".
+/// The names that `lockstep bench` takes: the collectives, "barrier", "executor", "mlp" and
+/// "limits".
 const std::vector<std::string>& BenchNames();
 
 /// Runs one benchmark and writes its table, or its JSON, to stdout.
@@ -58,8 +68,11 @@ absl::Status Bench(const std::string& name, const BenchOptions& options);
 absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options);
 absl::Status BenchBarrier(const BenchOptions& options);
 absl::Status BenchExecutor(const BenchOptions& options);
-/// What the links, the copy engines and launches of these GPUs can do. kUnavailable: this build has
-/// no CUDA.
+/// ParallelMlp's forward pass, with the backward pass too unless in a graph, and what they are held
+/// against.
+absl::Status BenchMlp(const BenchOptions& options);
+/// What the links, the copy engines and launches of these GPUs can do, and what the order of a sum
+/// costs. kUnavailable: this build has no CUDA. kDataLoss: a sum was wrong.
 absl::Status BenchLimits(const BenchOptions& options);
 /// Searches the AllReduceTuning of these GPUs, and prints it as code.
 absl::Status TuneAllReduce(const BenchOptions& options);

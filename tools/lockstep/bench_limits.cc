@@ -1,4 +1,5 @@
-// What the links, the copy engines and launches of these GPUs can do.
+// What the links, the copy engines and launches of these GPUs can do, and what the order of a sum
+// costs.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -8,7 +9,8 @@
 #include "absl/strings/str_join.h"
 #include "lockstep/runtime/cuda/error.h"
 #include "lockstep/tools/lockstep/limit_kernels.h"
-#include "lockstep/tools/lockstep/limit_lanes.h"
+#include "lockstep/tools/lockstep/limit_order.h"
+#include "lockstep/tools/lockstep/limit_pair.h"
 #include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
@@ -37,7 +39,7 @@ class Report {
     if (json_) return;
     std::printf("# limits, median of 7 rounds; GB/s in each direction\n# %s\n# %s\n",
                 MachineLine().c_str(), gpus_.c_str());
-    std::printf("#%21s %24s %12s %10s %10s %10s\n", "", "devices", "size (B)", "time (us)",
+    std::printf("#%27s %24s %12s %10s %10s %10s\n", "", "devices", "size (B)", "time (us)",
                 "min (us)", "GB/s");
   }
   void Add(const Limit& limit) {
@@ -48,21 +50,29 @@ class Report {
                      {"min_us", limit.times.min},
                      {"gb_s", limit.gb_per_s()}});
     if (json_) return;
-    std::printf("%22s %24s %12lld %10.3f %10.3f %10.1f\n", limit.name.c_str(),
+    std::printf("%28s %24s %12lld %10.3f %10.3f %10.1f\n", limit.name.c_str(),
                 limit.devices.c_str(), static_cast<long long>(limit.bytes), limit.times.p50,
                 limit.times.min, limit.gb_per_s());
     std::fflush(stdout);
   }
-  void Finish() const {
-    if (!json_) return;
-    const nlohmann::json document = {
-        {"benchmark", "limits"}, {"machine", MachineLine()}, {"gpus", gpus_}, {"rows", rows_}};
-    std::printf("%s\n", document.dump(2).c_str());
+  void AddWrong(std::int64_t elements) { wrong_ += elements; }
+  absl::Status Finish() const {
+    if (json_) {
+      const nlohmann::json document = {{"benchmark", "limits"},
+                                       {"machine", MachineLine()},
+                                       {"gpus", gpus_},
+                                       {"wrong", wrong_},
+                                       {"rows", rows_}};
+      std::printf("%s\n", document.dump(2).c_str());
+    }
+    if (wrong_ == 0) return absl::OkStatus();
+    return absl::DataLossError(absl::StrCat("limits: ", wrong_, " elements of sums were wrong"));
   }
 
  private:
   std::string gpus_;
   bool json_;
+  std::int64_t wrong_ = 0;
   nlohmann::json rows_ = nlohmann::json::array();
 };
 
@@ -70,74 +80,6 @@ std::string Join(const std::vector<Device>& devices) {
   return absl::StrJoin(devices, ", ", [](std::string* text, const Device& device) {
     text->append(device.ToString());
   });
-}
-
-absl::Status LetReach(Device from, Device to) {
-  const DeviceGuard guard(from);
-  const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
-  if (error == cudaErrorPeerAccessAlreadyEnabled) {
-    cudaGetLastError();
-    return absl::OkStatus();
-  }
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, error);
-  return absl::OkStatus();
-}
-
-// Two GPUs, and memory on both: each sends to the other.
-struct Pair {
-  Device devices[2];
-  std::shared_ptr<void> in[2];
-  std::shared_ptr<void> out[2];
-  std::int64_t bytes;
-
-  std::vector<Device> both() const { return {devices[0], devices[1]}; }
-};
-
-absl::StatusOr<Pair> MakePair(Device a, Device b, std::int64_t bytes) {
-  Pair pair{.devices = {a, b}, .in = {}, .out = {}, .bytes = bytes};
-  LOCKSTEP_RETURN_IF_ERROR(LetReach(a, b));
-  LOCKSTEP_RETURN_IF_ERROR(LetReach(b, a));
-  for (int i = 0; i < 2; ++i) {
-    LOCKSTEP_ASSIGN_OR_RETURN(pair.in[i], DeviceMemory(pair.devices[i], bytes));
-    LOCKSTEP_ASSIGN_OR_RETURN(pair.out[i], DeviceMemory(pair.devices[i], bytes));
-  }
-  return pair;
-}
-
-// Both directions at once by kernels: each GPU reads its peer's memory, or writes to it. With the
-// number of blocks that is fastest, or it would be no limit.
-absl::StatusOr<Times> KernelCopies(const Pair& pair, bool writes) {
-  Times best;
-  int processors = 0;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
-      pair.devices[0],
-      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, pair.devices[0].index()));
-  for (const int blocks : {processors / 2, processors, 2 * processors, 4 * processors}) {
-    LimitLanes lanes;
-    for (int i = 0; i < 2; ++i) {
-      const void* const in = pair.in[writes ? i : 1 - i].get();
-      void* const out = pair.out[writes ? 1 - i : i].get();
-      LOCKSTEP_RETURN_IF_ERROR(
-          lanes.Add(pair.devices[i], [in, out, blocks, bytes = pair.bytes](cudaStream_t stream) {
-            return LaunchCopy(in, out, bytes, blocks, stream);
-          }));
-    }
-    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, lanes.Measure());
-    if (best.p50 == 0 || times.p50 < best.p50) best = times;
-  }
-  return best;
-}
-
-absl::StatusOr<Times> CopyEngines(const Pair& pair) {
-  LimitLanes lanes;
-  for (int i = 0; i < 2; ++i) {
-    LOCKSTEP_RETURN_IF_ERROR(lanes.Add(pair.devices[i], [&pair, i](cudaStream_t stream) {
-      return cudaMemcpyPeerAsync(pair.out[1 - i].get(), pair.devices[1 - i].index(),
-                                 pair.in[i].get(), pair.devices[i].index(),
-                                 static_cast<std::size_t>(pair.bytes), stream);
-    }));
-  }
-  return lanes.Measure();
 }
 
 // To and from pinned host memory, both at once, on all the devices at once.
@@ -194,8 +136,9 @@ absl::StatusOr<Times> EmptyKernel(Device device) {
 }
 
 absl::Status MeasurePair(Device a, Device b, Report& report) {
+  LOCKSTEP_RETURN_IF_ERROR(LetReach(a, b));
   for (const std::int64_t bytes : kSizes) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const Pair pair, MakePair(a, b, bytes));
+    LOCKSTEP_ASSIGN_OR_RETURN(const LimitPair pair, MakePair(a, b, bytes));
     const std::string devices = Join(pair.both());
     LOCKSTEP_ASSIGN_OR_RETURN(const Times reads, KernelCopies(pair, /*writes=*/false));
     report.Add({"kernel reads", devices, bytes, reads});
@@ -224,6 +167,10 @@ absl::Status MeasureAlone(Device device, Report& report) {
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const Times times, EmptyKernel(device));
   report.Add({"empty kernel in graph", device.ToString(), 0, times});
+  LOCKSTEP_ASSIGN_OR_RETURN(const SumOrderTimes sums, MeasureSumOrders(device));
+  report.Add({"eight inputs, tree order", device.ToString(), sums.bytes, sums.tree});
+  report.Add({"eight inputs, left to right", device.ToString(), sums.bytes, sums.left_to_right});
+  report.AddWrong(sums.wrong);
   return absl::OkStatus();
 }
 
@@ -241,8 +188,7 @@ absl::Status BenchLimits(const BenchOptions& options) {
   }
   for (const Device& device : devices) LOCKSTEP_RETURN_IF_ERROR(MeasureAlone(device, report));
   if (devices.size() > 1) LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies(devices, report));
-  report.Finish();
-  return absl::OkStatus();
+  return report.Finish();
 }
 
 }  // namespace lockstep::tools

@@ -11,7 +11,7 @@
 namespace lockstep::tools {
 
 struct DeviceRoundsOptions {
-  /// Calls are captured once, and replays are timed.
+  /// Calls are captured once, and replays are timed. On GPUs only.
   bool graph = false;
   int rounds = 0;
   int warmup = 0;
@@ -19,9 +19,10 @@ struct DeviceRoundsOptions {
   int calls = 0;
 };
 
-/// Times contestants on GPUs, in alternating rounds: the ranks meet, and each queues many calls
-/// back to back between two marks on its stream. One object for all ranks of an executor; a rank
-/// that fails must end its task, so that the others do not wait for it.
+/// Times any number of contestants in alternating rounds: the ranks meet, and each queues many
+/// calls back to back between two marks on its stream, or on the CPU between two looks at the
+/// clock. One object for all ranks of an executor; a rank that fails must end its task, so that the
+/// others do not wait for it.
 ///
 ///   DeviceRounds rounds(world_size, /*contestants=*/2, options);
 ///   executor->Run([&](Worker& worker) {

@@ -4,9 +4,8 @@
 #include <cmath>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/reflection.h"
-#include "absl/strings/match.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
 #include "lockstep/tools/lockstep/idx.h"
 
@@ -17,7 +16,9 @@ ABSL_FLAG(absl::optional<int>, ranks, absl::nullopt,
 ABSL_FLAG(bool, pin, false, "bind each rank's thread to a core of its own");
 ABSL_FLAG(std::string, format, "table", "table or json");
 
-ABSL_FLAG(int, hidden, 256, "hidden features, split over the ranks");
+ABSL_FLAG(absl::optional<int>, hidden, absl::nullopt,
+          "train: hidden features, split over the ranks (256 unless given); bench mlp: features in "
+          "and out (8192)");
 ABSL_FLAG(int, epochs, 3, "passes over the training images");
 ABSL_FLAG(int, batch, 128, "images per step");
 ABSL_FLAG(absl::optional<double>, learning_rate, absl::nullopt,
@@ -34,12 +35,16 @@ ABSL_FLAG(bool, verify, false, "also train with one rank, and compare losses and
 ABSL_FLAG(std::string, b, "1K", "smallest size in bytes");
 ABSL_FLAG(std::string, e, "64M", "largest size in bytes");
 ABSL_FLAG(double, f, 2, "factor from one size to the next");
-ABSL_FLAG(int, n, 0, "iterations; on GPUs, calls per round (0: as many as take long enough)");
+ABSL_FLAG(int, n, 0,
+          "iterations; on GPUs, and of mlp, calls per round (0: as many as take long enough)");
 ABSL_FLAG(int, w, 5, "iterations before that, which do not count");
 ABSL_FLAG(bool, c, true, "check every element of every rank's result");
-ABSL_FLAG(std::string, d, "float32", "element type");
+ABSL_FLAG(absl::optional<std::string>, d, absl::nullopt,
+          "element type (float32 unless given; bench mlp: bfloat16)");
 ABSL_FLAG(std::string, o, "sum", "reduction: sum, avg, prod, min or max");
 ABSL_FLAG(bool, in_place, false, "let inputs and outputs be one memory");
+ABSL_FLAG(int, inner, 32768, "mlp: features between the layers, split over the ranks");
+ABSL_FLAG(std::string, rows, "8,512,4096", "mlp: rows of the input, one measurement each");
 ABSL_FLAG(bool, graph, false, "GPUs: capture the calls in a CUDA graph, and time its replays");
 ABSL_FLAG(std::string, peer, "none",
           "GPUs: who takes turns with lockstep: none, nccl or nccl_symmetric");
@@ -59,37 +64,13 @@ const std::vector<const char*> kTrainFlags = {
     "optimizer", "activation", "dtype", "seed",   "data",   "format", "verify"};
 const std::vector<const char*> kBenchFlags = {
     "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format",
+    // The MLP.
+    "hidden", "inner", "rows",
     // On GPUs.
     "graph", "peer", "transport", "tune", "max_lines_bytes", "lines_blocks", "lines_threads",
     "push_blocks"};
 
 namespace {
-
-// How many letters must change to get from one word to the other.
-std::size_t Distance(absl::string_view a, absl::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t change = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-    }
-  }
-  return row.back();
-}
-
-absl::Status Unknown(absl::string_view name, absl::Span<const char* const> allowed) {
-  std::string text = absl::StrCat("unknown flag --", name);
-  if (!allowed.empty()) {
-    const char* const nearest = *std::min_element(
-        allowed.begin(), allowed.end(),
-        [&](const char* a, const char* b) { return Distance(name, a) < Distance(name, b); });
-    if (Distance(name, nearest) <= 3) absl::StrAppend(&text, "; did you mean --", nearest, "?");
-  }
-  return absl::InvalidArgumentError(text);
-}
 
 absl::Status OneOf(absl::string_view flag, absl::string_view value,
                    std::initializer_list<absl::string_view> right) {
@@ -111,64 +92,7 @@ absl::Status AtLeastOne(absl::string_view flag, int value) {
       absl::StrCat("--", flag, "=", value, ": it must be at least 1"));
 }
 
-bool IsSwitch(const absl::CommandLineFlag& flag) { return flag.IsOfType<bool>(); }
-
 }  // namespace
-
-absl::StatusOr<std::vector<std::string>> ParseFlags(absl::Span<const std::string> arguments,
-                                                    absl::Span<const char* const> allowed) {
-  const auto is_allowed = [&](absl::string_view name) {
-    return std::find(allowed.begin(), allowed.end(), name) != allowed.end();
-  };
-  std::vector<std::string> others;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    absl::string_view name = arguments[i];
-    if (!absl::ConsumePrefix(&name, "-") || name.empty()) {
-      others.push_back(arguments[i]);
-      continue;
-    }
-    absl::ConsumePrefix(&name, "-");
-    absl::optional<std::string> value;
-    if (const std::size_t equals = name.find('='); equals != absl::string_view::npos) {
-      value = std::string(name.substr(equals + 1));
-      name = name.substr(0, equals);
-    }
-    if (absl::string_view positive = name;
-        !is_allowed(name) && absl::ConsumePrefix(&positive, "no") && is_allowed(positive) &&
-        IsSwitch(*absl::FindCommandLineFlag(positive)) && !value.has_value()) {
-      name = positive;
-      value = "false";
-    }
-    if (!is_allowed(name)) return Unknown(name, allowed);
-    absl::CommandLineFlag* const flag = absl::FindCommandLineFlag(name);
-    // -c 0, as nccl-tests has it; a switch of more letters needs no value.
-    if (!value.has_value() && IsSwitch(*flag) && name.size() > 1) value = "true";
-    if (!value.has_value()) {
-      if (i + 1 == arguments.size())
-        return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value"));
-      value = arguments[++i];
-    }
-    std::string error;
-    if (!flag->ParseFrom(*value, &error)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", name, "=", *value, " is not a value for it: ", flag->Help()));
-    }
-  }
-  return others;
-}
-
-std::string DescribeFlags(absl::Span<const char* const> flags) {
-  std::string text;
-  for (const char* name : flags) {
-    const absl::CommandLineFlag& flag = *absl::FindCommandLineFlag(name);
-    std::string line = absl::StrCat("  --", name);
-    line.resize(std::max<std::size_t>(line.size() + 1, 20), ' ');
-    absl::StrAppend(&text, line, flag.Help());
-    if (!flag.DefaultValue().empty()) absl::StrAppend(&text, " [", flag.DefaultValue(), "]");
-    absl::StrAppend(&text, "\n");
-  }
-  return text;
-}
 
 absl::StatusOr<Executor::Options> ExecutorOptionsFromFlags() {
   Executor::Options options;
@@ -186,12 +110,13 @@ absl::StatusOr<TrainOptions> TrainOptionsFromFlags() {
   LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
   LOCKSTEP_RETURN_IF_ERROR(OneOf("optimizer", absl::GetFlag(FLAGS_optimizer), {"sgd", "adamw"}));
   LOCKSTEP_RETURN_IF_ERROR(OneOf("activation", absl::GetFlag(FLAGS_activation), {"gelu", "relu"}));
-  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("hidden", absl::GetFlag(FLAGS_hidden)));
+  const int hidden = absl::GetFlag(FLAGS_hidden).value_or(256);
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("hidden", hidden));
   LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("epochs", absl::GetFlag(FLAGS_epochs)));
   LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("batch", absl::GetFlag(FLAGS_batch)));
   LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_dtype)));
   LOCKSTEP_RETURN_IF_ERROR(OneOf("dtype", Name(options.dtype), {"float32", "bfloat16", "float16"}));
-  options.hidden = absl::GetFlag(FLAGS_hidden);
+  options.hidden = hidden;
   options.epochs = absl::GetFlag(FLAGS_epochs);
   options.batch = absl::GetFlag(FLAGS_batch);
   options.adamw = absl::GetFlag(FLAGS_optimizer) == "adamw";
@@ -231,6 +156,33 @@ absl::StatusOr<CollectiveBarrierOptions> BarrierOptionsFromFlags() {
   return options;
 }
 
+absl::StatusOr<std::vector<std::int64_t>> RowsFromFlags() {
+  std::vector<std::int64_t> all;
+  const std::string text = absl::GetFlag(FLAGS_rows);
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    int rows = 0;
+    if (!absl::SimpleAtoi(part, &rows) || rows < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--rows=", text, ": \"", part, "\" is not a number of at least 1"));
+    }
+    all.push_back(rows);
+  }
+  return all;
+}
+
+absl::StatusOr<MlpBenchOptions> MlpOptionsFromFlags() {
+  MlpBenchOptions options;
+  const int hidden = absl::GetFlag(FLAGS_hidden).value_or(8192);
+  const int inner = absl::GetFlag(FLAGS_inner);
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("hidden", hidden));
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("inner", inner));
+  options.hidden = hidden;
+  options.inner = inner;
+  LOCKSTEP_ASSIGN_OR_RETURN(options.rows, RowsFromFlags());
+  LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_d).value_or("bfloat16")));
+  return options;
+}
+
 }  // namespace
 
 absl::StatusOr<BenchOptions> BenchOptionsFromFlags() {
@@ -241,7 +193,8 @@ absl::StatusOr<BenchOptions> BenchOptionsFromFlags() {
   LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
   LOCKSTEP_ASSIGN_OR_RETURN(options.min_bytes, ParseBytes(absl::GetFlag(FLAGS_b)));
   LOCKSTEP_ASSIGN_OR_RETURN(options.max_bytes, ParseBytes(absl::GetFlag(FLAGS_e)));
-  LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_d)));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_d).value_or("float32")));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.mlp, MlpOptionsFromFlags());
   LOCKSTEP_ASSIGN_OR_RETURN(options.op, ParseReduceOp(absl::GetFlag(FLAGS_o)));
   options.factor = absl::GetFlag(FLAGS_f);
   options.iterations = absl::GetFlag(FLAGS_n);

@@ -1,12 +1,14 @@
 #include "lockstep/tools/lockstep/info.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_join.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/pinning.h"
 #include "lockstep/tools/lockstep/bench.h"
 #include "lockstep/tools/lockstep/device_timer.h"
+#include "lockstep/tools/lockstep/peer_links.h"
 #include "lockstep/tools/nccl/nccl_peer.h"
 
 namespace lockstep::tools {
@@ -62,6 +64,11 @@ absl::Status Info(const Executor::Options& options) {
   std::printf("ranks      %d, on %s\n", executor->world_size(), devices.c_str());
   std::printf("transport  %s, because %s\n", std::string(barrier->transport()).c_str(),
               std::string(barrier->transport_reason()).c_str());
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<PeerLink> links,
+                            MeasurePeerLinks(executor->rank_devices()));
+  const char* label = "peers";
+  for (const PeerLink& link : links)
+    std::printf("%-10s %s\n", std::exchange(label, ""), ToString(link).c_str());
   return absl::OkStatus();
 }
 

@@ -6,8 +6,8 @@
 
 namespace lockstep::tools {
 
-/// Writes version, what is built in, devices, cores, and the transport that these ranks would use
-/// and why, to stdout.
+/// Writes version, what is built in, devices, cores, the transport that these ranks would use and
+/// why, and what lies between each two of their GPUs, to stdout.
 absl::Status Info(const Executor::Options& options);
 
 }  // namespace lockstep::tools

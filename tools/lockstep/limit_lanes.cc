@@ -11,10 +11,7 @@ namespace {
 
 using internal::cuda::DeviceGuard;
 
-constexpr int kRounds = 7;
-constexpr int kProbes = 5;
-// The lanes start some microseconds after each other, which must not count.
-constexpr double kRoundMicroseconds = 8e3;
+constexpr double kMostRepeats = 200;
 constexpr int kPattern = 0x5A;
 
 }  // namespace
@@ -68,16 +65,30 @@ absl::StatusOr<double> LimitLanes::Round(int repeats) {
   return slowest;
 }
 
-absl::StatusOr<Times> LimitLanes::Measure() {
-  LOCKSTEP_RETURN_IF_ERROR(Round(kProbes).status());
-  LOCKSTEP_ASSIGN_OR_RETURN(const double probe, Round(kProbes));
-  const int repeats = static_cast<int>(std::clamp(kRoundMicroseconds / probe, 5.0, 200.0));
-  std::vector<double> times;
-  for (int round = 0; round < kRounds; ++round) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, Round(repeats));
-    times.push_back(microseconds);
+absl::StatusOr<Times> LimitLanes::Measure(const LimitRounds& how) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<Times> times, MeasureInTurns({this}, how));
+  return times[0];
+}
+
+absl::StatusOr<std::vector<Times>> LimitLanes::MeasureInTurns(
+    absl::Span<LimitLanes* const> contestants, const LimitRounds& how) {
+  std::vector<int> repeats;
+  for (LimitLanes* const lanes : contestants) {
+    LOCKSTEP_RETURN_IF_ERROR(lanes->Round(how.least).status());
+    LOCKSTEP_ASSIGN_OR_RETURN(const double probe, lanes->Round(how.least));
+    repeats.push_back(
+        static_cast<int>(std::clamp(how.microseconds / probe, double(how.least), kMostRepeats)));
   }
-  return Summarize(std::move(times));
+  std::vector<std::vector<double>> rounds(contestants.size());
+  for (int round = 0; round < how.rounds; ++round) {
+    for (std::size_t i = 0; i < contestants.size(); ++i) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, contestants[i]->Round(repeats[i]));
+      rounds[i].push_back(microseconds);
+    }
+  }
+  std::vector<Times> times;
+  for (std::vector<double>& of_one : rounds) times.push_back(Summarize(std::move(of_one)));
+  return times;
 }
 
 }  // namespace lockstep::tools

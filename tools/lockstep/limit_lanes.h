@@ -17,6 +17,17 @@ namespace lockstep::tools {
 absl::StatusOr<std::shared_ptr<void>> DeviceMemory(Device device, std::int64_t bytes);
 absl::StatusOr<std::shared_ptr<void>> PinnedMemory(std::int64_t bytes);
 
+/// How long is measured: so many rounds of about so long. Lanes start some microseconds after each
+/// other, which must not count.
+struct LimitRounds {
+  int rounds = 7;
+  double microseconds = 8e3;
+  /// Operations of a round at least, and of the two that come before and do not count.
+  int least = 5;
+};
+/// For those who wait for the answer: some milliseconds in all.
+inline constexpr LimitRounds kFewRounds = {.rounds = 3, .microseconds = 1e3, .least = 1};
+
 /// Work that lanes do side by side, each on a stream of its own.
 ///
 ///   LimitLanes lanes;
@@ -29,8 +40,12 @@ class LimitLanes {
 
   absl::Status Add(Device device, Queue queue);
 
-  /// Microseconds of one operation of the slowest lane, over seven rounds of many back to back.
-  absl::StatusOr<Times> Measure();
+  /// Microseconds of one operation of the slowest lane, over rounds of many back to back.
+  absl::StatusOr<Times> Measure(const LimitRounds& how = {});
+
+  /// The same of several, which take turns.
+  static absl::StatusOr<std::vector<Times>> MeasureInTurns(
+      absl::Span<LimitLanes* const> contestants, const LimitRounds& how = {});
 
  private:
   struct Lane {

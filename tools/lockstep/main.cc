@@ -51,8 +51,9 @@ struct Verb {
 
 const Verb kVerbs[] = {
     {"train", "", "train a tensor-parallel classifier on Fashion-MNIST", kTrainFlags, RunTrain},
-    {"bench", " WHAT", "time a collective, the barrier or the executor, and check the results",
-     kBenchFlags, RunBench},
+    {"bench", " WHAT",
+     "time a collective, an MLP, the barrier or the executor, and check the results", kBenchFlags,
+     RunBench},
     {"info", "", "say what this build and this machine offer", kInfoFlags, RunInfo},
 };
 

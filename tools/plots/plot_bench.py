@@ -155,7 +155,7 @@ def sort_documents(paths):
         kind = document.get("benchmark", "")
         if kind == "limits":
             limits.append(document)
-        elif kind.startswith("pytorch"):
+        elif kind == "pytorch all_reduce":
             pytorch.append(document)
         elif document.get("rows") and "algbw_gb_s" in document["rows"][0]:
             collectives.append(document)

@@ -1,0 +1,63 @@
+// `lockstep bench` on the CPU: it measures, and its results are right.
+#include "lockstep/tests/tools/sandbox.h"
+#include "nlohmann/json.hpp"
+
+namespace lockstep::tools {
+namespace {
+
+TEST_CASE("bench checks every result, of every collective, type and reduction") {
+  const Sandbox sandbox;
+  for (const char* what :
+       {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all"}) {
+    for (const char* flags :
+         {"", "-d bf16 -o avg", "-d int64 -o max --in_place", "-d float64 -o prod"}) {
+      const Outcome outcome = sandbox.Run(absl::StrCat(
+          "bench ", what, " --devices=cpu --ranks=3 -b 1K -e 64K -f 8 -n 3 -w 1 --format=json ",
+          flags));
+      INFO(what << " " << flags << "\n" << outcome.out << outcome.err);
+      REQUIRE(outcome.exit_code == 0);
+      const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+      REQUIRE_FALSE(document.is_discarded());
+      REQUIRE(document["rows"].size() == 3);
+      for (const auto& row : document["rows"]) {
+        CHECK(row["wrong"] == 0);
+        CHECK(row["p50_us"] > 0);
+      }
+    }
+  }
+  for (const char* what : {"barrier", "executor"}) {
+    const Outcome outcome =
+        sandbox.Run(absl::StrCat("bench ", what, " --devices=cpu --ranks=2 -n 200"));
+    CHECK(outcome.exit_code == 0);
+    CHECK(outcome.out.find("time / ours") != std::string::npos);
+  }
+}
+
+TEST_CASE("bench mlp checks every element, at sizes that divide and at those that do not") {
+  const Sandbox sandbox;
+  for (const char* flags : {"--ranks=2 --hidden=64 --inner=256 --rows=8,1 -d float32",
+                            "--ranks=3 --hidden=33 --inner=50 --rows=5,2", "--rows=3,4 -d float16",
+                            "--ranks=4 --hidden=7 --inner=2 --rows=1,9 -d float64"}) {
+    const Outcome outcome = sandbox.Run(absl::StrCat(
+        "bench mlp --devices=cpu --hidden=40 --inner=80 -n 2 -w 1 --format=json ", flags));
+    INFO(flags << "\n" << outcome.out << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+    REQUIRE_FALSE(document.is_discarded());
+    REQUIRE(document["rows"].size() == 2);
+    for (const auto& row : document["rows"]) {
+      CHECK(row["wrong"] == 0);
+      CHECK(row["ours_us"] > 0);
+      CHECK(row["products_us"] > 0);
+      CHECK(row["forward_backward_us"] > 0);
+    }
+  }
+  const Outcome table =
+      sandbox.Run("bench mlp --devices=cpu --ranks=2 --hidden=16 --inner=32 --rows=4");
+  CHECK(table.exit_code == 0);
+  CHECK(table.out.find("bfloat16, 2 ranks") != std::string::npos);
+  CHECK(table.out.find("ours / products") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace lockstep::tools

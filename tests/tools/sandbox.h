@@ -1,0 +1,66 @@
+// Runs the lockstep program as a user does.
+#ifndef LOCKSTEP_TESTS_TOOLS_SANDBOX_H_
+#define LOCKSTEP_TESTS_TOOLS_SANDBOX_H_
+
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "lockstep/tests/catch.h"
+
+namespace lockstep::tools {
+
+/// How the program ended, and what it wrote.
+struct Outcome {
+  int exit_code;
+  std::string out;
+  std::string err;
+};
+
+inline std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// A folder of its own, in which the lockstep program is run.
+class Sandbox {
+ public:
+  Sandbox() {
+    char name[] = "/tmp/lockstep-cli-XXXXXX";
+    LOCKSTEP_CHECK(mkdtemp(name) != nullptr);
+    path_ = name;
+  }
+  ~Sandbox() { std::filesystem::remove_all(path_); }
+  const std::string& path() const { return path_; }
+
+  Outcome Run(const std::string& arguments) const {
+    const std::string command = absl::StrCat(LOCKSTEP_PROGRAM, " ", arguments, " >", path_,
+                                             "/out 2>", path_, "/err </dev/null");
+    const int how = std::system(command.c_str());
+    return {WIFEXITED(how) ? WEXITSTATUS(how) : -1, ReadFile(path_ + "/out"),
+            ReadFile(path_ + "/err")};
+  }
+
+ private:
+  std::string path_;
+};
+
+/// One line on stderr that says `part`, nothing on stdout, exit code 2.
+inline void CheckRefused(const Sandbox& sandbox, const std::string& arguments,
+                         const std::string& part) {
+  const Outcome outcome = sandbox.Run(arguments);
+  INFO(arguments << "\n" << outcome.out << outcome.err);
+  CHECK(outcome.exit_code == 2);
+  CHECK(outcome.out.empty());
+  CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
+  CHECK(outcome.err.find(part) != std::string::npos);
+}
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TESTS_TOOLS_SANDBOX_H_
