@@ -14,6 +14,10 @@
 
 namespace lockstep {
 
+namespace testing {
+class PerturbedCommunicator;
+}
+
 /// What a rank has seen of its group so far. Monotonic.
 struct CommunicatorStats {
   std::uint64_t num_collectives = 0;
@@ -160,6 +164,7 @@ class Communicator {
 
  private:
   friend class PendingCollective;
+  friend class testing::PerturbedCommunicator;
 
   absl::StatusOr<PendingCollective> Aside(const Tensor& in, const Tensor& out,
                                           absl::FunctionRef<absl::Status()> call);

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "lockstep/tests/harness/stacks.h"
 
 namespace lockstep::testing {
 namespace {
@@ -64,21 +65,6 @@ bool AwaitExit(pid_t child, std::chrono::steady_clock::time_point deadline, int&
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-}
-
-std::string StacksOf(pid_t child) {
-  const std::string command =
-      absl::StrCat("gdb -p ", child,
-                   " -batch -ex 'set pagination off' -ex 'thread apply all bt 24' 2>/dev/null");
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return "(gdb could not be started)";
-  std::string stacks;
-  char line[1024];
-  while (std::fgets(line, sizeof(line), pipe) != nullptr) {
-    if (line[0] == '#' || absl::StartsWith(line, "Thread")) stacks += line;
-  }
-  pclose(pipe);
-  return stacks.empty() ? "(no stacks: gdb is not installed or may not attach)" : stacks;
 }
 
 absl::Status Describe(int how, const std::string& report) {
