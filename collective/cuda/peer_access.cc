@@ -13,24 +13,6 @@ constexpr std::int64_t kWords = 16 << 10;
 constexpr std::size_t kBytes = kWords * sizeof(std::uint32_t);
 constexpr auto kLimit = std::chrono::seconds(5);
 
-absl::Status EnableAccess(Device from, Device to) {
-  int can = 0;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, cudaDeviceCanAccessPeer(&can, from.index(), to.index()));
-  if (can == 0) {
-    return absl::UnavailableError(
-        absl::StrCat(from.ToString(), " cannot reach the memory of ", to.ToString()));
-  }
-  const DeviceGuard guard(from);
-  const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
-  // By the host, or another group.
-  if (error == cudaErrorPeerAccessAlreadyEnabled) {
-    cudaGetLastError();
-    return absl::OkStatus();
-  }
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, error);
-  return absl::OkStatus();
-}
-
 // A device's memory and stream for the proof: the pattern, and the count of wrong words behind it.
 class Bench {
  public:
@@ -140,6 +122,24 @@ bool MayUse(const void* pointer) {
 
 }  // namespace
 
+absl::Status EnablePeerAccess(Device from, Device to) {
+  int can = 0;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, cudaDeviceCanAccessPeer(&can, from.index(), to.index()));
+  if (can == 0) {
+    return absl::UnavailableError(
+        absl::StrCat(from.ToString(), " cannot reach the memory of ", to.ToString()));
+  }
+  const DeviceGuard guard(from);
+  const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
+  // By the host, or another group.
+  if (error == cudaErrorPeerAccessAlreadyEnabled) {
+    cudaGetLastError();
+    return absl::OkStatus();
+  }
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, error);
+  return absl::OkStatus();
+}
+
 absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
   std::vector<std::unique_ptr<Bench>> benches;
   for (int rank = 0; rank < group.num_ranks(); ++rank) {
@@ -154,7 +154,7 @@ absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
   for (auto& from : benches) {
     for (auto& to : benches) {
       if (from == to) continue;
-      LOCKSTEP_RETURN_IF_ERROR(EnableAccess(from->device(), to->device()));
+      LOCKSTEP_RETURN_IF_ERROR(EnablePeerAccess(from->device(), to->device()));
     }
   }
   for (auto& from : benches) {

@@ -18,6 +18,9 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(std::unique_ptr<D
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,
                                                              const AllReduceTuning& tuning);
 
+/// Lets kernels of `from` use memory of `to`. kUnavailable: they cannot.
+absl::Status EnablePeerAccess(Device from, Device to);
+
 /// Lets every GPU of the group use every other's memory, and proves it: copies, and kernels' loads
 /// and stores, move a pattern between every ordered pair within a bounded time. kUnavailable: the
 /// pair that cannot, and what went wrong. `spoil` changes a byte on its way, for tests.

@@ -1,6 +1,6 @@
 #include "lockstep/tools/lockstep/limit_pair.h"
 
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/collective/cuda/transports.h"
 #include "lockstep/tools/lockstep/limit_kernels.h"
 
 namespace lockstep::tools {
@@ -12,17 +12,6 @@ constexpr std::uint32_t kHops = 1024;
 // An odd number of lines, so that the hops do not all meet in one part of the cache.
 constexpr std::uint32_t kHopWords = (64 << 10) / sizeof(std::uint32_t) - 32;
 constexpr std::int64_t kChainBytes = std::int64_t{kHops} * kHopWords * sizeof(std::uint32_t);
-
-absl::Status LetReachOneWay(Device from, Device to) {
-  const DeviceGuard guard(from);
-  const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
-  if (error == cudaErrorPeerAccessAlreadyEnabled) {
-    cudaGetLastError();
-    return absl::OkStatus();
-  }
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, error);
-  return absl::OkStatus();
-}
 
 // Queues a copy from devices[from] to the other on each of its turns.
 absl::Status AddCopy(const LimitPair& pair, int from, LimitLanes& lanes) {
@@ -36,8 +25,8 @@ absl::Status AddCopy(const LimitPair& pair, int from, LimitLanes& lanes) {
 }  // namespace
 
 absl::Status LetReach(Device a, Device b) {
-  LOCKSTEP_RETURN_IF_ERROR(LetReachOneWay(a, b));
-  return LetReachOneWay(b, a);
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::EnablePeerAccess(a, b));
+  return internal::cuda::EnablePeerAccess(b, a);
 }
 
 absl::StatusOr<LimitPair> MakePair(Device a, Device b, std::int64_t bytes) {
