@@ -163,8 +163,8 @@ TEST_CASE("an allocating and freeing thread of the host's does not stop the coll
       Guarded data(worker, DType::kFloat32, 50000);
       for (std::int64_t i = 0; i < 50000; ++i) data.Set(i, 0);
       LOCKSTEP_RETURN_IF_ERROR(data.Upload());
-      const int rounds = worker.device().is_cpu() ? 200 : 2000;
-      for (int round = 0; round < rounds; ++round)
+      const int sums = worker.device().is_cpu() ? 200 : 2000;
+      for (int sum = 0; sum < sums; ++sum)
         LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(data.tensor(), data.tensor()));
       return comm.Synchronize();
     });
