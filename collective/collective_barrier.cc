@@ -46,16 +46,25 @@ absl::StatusOr<std::shared_ptr<internal::LocalGroup>> MakeGroup(
 
 absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(Executor& executor,
                                                                              Options options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto group,
-                            MakeGroup(executor.rank_streams(), executor.observers(), options));
-  return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
+  return internal::OutOfMemoryAsStatus([&]() -> absl::StatusOr<std::unique_ptr<CollectiveBarrier>> {
+    if (executor.observers()->InForkedChild()) {
+      return absl::UnavailableError(
+          "collective barrier: this is a forked child, but the executor is the parent's; make one "
+          "in the child");
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(auto group,
+                              MakeGroup(executor.rank_streams(), executor.observers(), options));
+    return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
+  });
 }
 
 absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(
     absl::Span<const Stream> streams, Options options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto group,
-                            MakeGroup({streams.begin(), streams.end()}, nullptr, options));
-  return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
+  return internal::OutOfMemoryAsStatus([&]() -> absl::StatusOr<std::unique_ptr<CollectiveBarrier>> {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto group,
+                              MakeGroup({streams.begin(), streams.end()}, nullptr, options));
+    return std::unique_ptr<CollectiveBarrier>(new CollectiveBarrier(std::move(group)));
+  });
 }
 
 CollectiveBarrier::CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group)
@@ -67,7 +76,9 @@ CollectiveBarrier::CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group
 }
 
 CollectiveBarrier::~CollectiveBarrier() {
-  Abort(absl::AbortedError("the group is being destroyed"));
+  // The ranks that a forked child would wait for are the parent's.
+  if (group_->InForkedChild()) return;
+  group_->AbortFromOutside([] { return absl::AbortedError("the group is being destroyed"); });
   while (!group_->AwaitAllLeft()) {
   }
 }
@@ -79,9 +90,20 @@ Communicator& CollectiveBarrier::communicator(int rank) {
   return *communicators_[static_cast<std::size_t>(index)];
 }
 
-void CollectiveBarrier::Abort(const absl::Status& cause) { group_->AbortFromOutside(cause); }
-absl::Status CollectiveBarrier::Reset() { return group_->Reset(); }
-absl::Status CollectiveBarrier::status() const { return group_->FirstCause(); }
+void CollectiveBarrier::Abort(const absl::Status& cause) {
+  if (!group_->InForkedChild()) group_->AbortFromOutside([&] { return cause; });
+}
+
+absl::Status CollectiveBarrier::Reset() {
+  if (group_->InForkedChild()) return internal::LocalGroup::ForkedChildError("reset");
+  return internal::OutOfMemoryAsStatus([this] { return group_->Reset(); });
+}
+
+absl::Status CollectiveBarrier::status() const {
+  if (group_->InForkedChild()) return internal::LocalGroup::ForkedChildError("status");
+  return internal::OutOfMemoryAsStatus([this] { return group_->FirstCause(); });
+}
+
 absl::string_view CollectiveBarrier::transport() const { return group_->transport().name(); }
 absl::string_view CollectiveBarrier::transport_reason() const { return group_->transport_reason(); }
 

@@ -19,7 +19,10 @@ class LocalGroup;
 }
 
 struct CollectiveBarrierOptions {
-  /// How long a rank waits for the others in one round before the round fails for all.
+  /// How long a rank waits for the others in one round before the round fails for all. Measured on
+  /// CLOCK_MONOTONIC: changes of the wall clock do not count, nor does time that the machine
+  /// sleeps, but time does in which the process stands still (SIGSTOP, a debugger). A round that
+  /// stood still for longer may complete or fail when the process goes on, the same for all ranks.
   absl::Duration timeout = absl::Seconds(60);
   /// Looks for NaN in the inputs of floating-point reductions first. A round with one fails on
   /// every rank, naming rank and index, before any byte moves; the group is not poisoned. One
@@ -41,7 +44,11 @@ struct CollectiveBarrierOptions {
 ///
 /// A group made from an executor aborts when a rank's task fails or ends while others wait for it.
 /// A host with threads of its own creates it from its streams, and calls Abort() when one of its
-/// ranks gives up.
+/// ranks gives up. A cancelled thread (pthread_cancel) leaves a collective when the round ends:
+/// no call here is a cancellation point.
+///
+/// In a forked child every call on a group of the parent returns kUnavailable at once, and the
+/// destructor waits for nobody.
 class CollectiveBarrier {
  public:
   using Options = CollectiveBarrierOptions;

@@ -5,10 +5,14 @@
 namespace lockstep {
 namespace {
 
+using internal::OutOfMemoryAsStatus;
+
 absl::Status SameShape(absl::string_view what, const Tensor& in, const Tensor& out) {
   if (in.shape() == out.shape()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
-                                                 out.ToString(), "; they must have one shape"));
+  return OutOfMemoryAsStatus([&] {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
+                                                   out.ToString(), "; they must have one shape"));
+  });
 }
 
 // For operations that split or join along `axis`: all other axes are equal.
@@ -17,9 +21,11 @@ absl::Status SameButAxis(absl::string_view what, const Tensor& in, const Tensor&
     return absl::InvalidArgumentError(absl::StrCat(what, ": axis ", axis, " of ", in.ToString(),
                                                    "; it must be from 0 to ", in.num_axes() - 1));
   }
-  Shape expected = in.shape();
-  if (out.num_axes() == in.num_axes()) expected[static_cast<std::size_t>(axis)] = out.extent(axis);
-  if (expected == out.shape()) return absl::OkStatus();
+  bool same = out.num_axes() == in.num_axes();
+  for (int other = 0; same && other < in.num_axes(); ++other) {
+    same = other == axis || out.extent(other) == in.extent(other);
+  }
+  if (same) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
                                                  out.ToString(), "; they may differ along axis ",
                                                  axis, " alone"));
@@ -107,7 +113,8 @@ absl::Status Communicator::ReduceScatter(const Tensor& in, const Tensor& out, Re
                                          int axis) {
   CollectiveCall call{.kind = CollectiveKind::kReduceScatter, .op = op};
   if (axis < 0) axis += in.num_axes();
-  absl::Status shapes = SameButAxis("reduce_scatter", in, out, axis);
+  absl::Status shapes =
+      OutOfMemoryAsStatus([&] { return SameButAxis("reduce_scatter", in, out, axis); });
   if (shapes.ok()) SeeAlongAxis(call, in, out, axis);
   return CheckAndExecute(call, std::move(shapes), in, out);
 }
@@ -115,7 +122,8 @@ absl::Status Communicator::ReduceScatter(const Tensor& in, const Tensor& out, Re
 absl::Status Communicator::AllGather(const Tensor& in, const Tensor& out, int axis) {
   CollectiveCall call{.kind = CollectiveKind::kAllGather};
   if (axis < 0) axis += in.num_axes();
-  absl::Status shapes = SameButAxis("all_gather", in, out, axis);
+  absl::Status shapes =
+      OutOfMemoryAsStatus([&] { return SameButAxis("all_gather", in, out, axis); });
   if (shapes.ok()) SeeAlongAxis(call, in, out, axis);
   return CheckAndExecute(call, std::move(shapes), in, out);
 }
@@ -127,9 +135,11 @@ absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int ro
                       .out_width = out.size()};
   absl::Status shapes = SameShape("broadcast", in, out);
   if (shapes.ok() && (root < 0 || root >= world_size_)) {
-    shapes = absl::InvalidArgumentError(absl::StrCat("broadcast: root ", root, " in a group of ",
+    shapes = OutOfMemoryAsStatus([&] {
+      return absl::InvalidArgumentError(absl::StrCat("broadcast: root ", root, " in a group of ",
                                                      world_size_, "; it must be from 0 to ",
                                                      world_size_ - 1));
+    });
   }
   return CheckAndExecute(call, std::move(shapes), in, out);
 }
@@ -142,13 +152,14 @@ absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
                       .out_width = out.size(),
                       .send_counts = send_counts.empty() ? nullptr : send_counts.data(),
                       .receive_counts = receive_counts.empty() ? nullptr : receive_counts.data()};
-  absl::Status counts = CheckCounts("send", send_counts, in, world_size_);
-  if (counts.ok()) counts = CheckCounts("receive", receive_counts, out, world_size_);
-  const bool uneven = !send_counts.empty() || !receive_counts.empty();
-  if (counts.ok() && uneven && in.size() > 0 && in.raw_data() == out.raw_data()) {
-    counts = absl::InvalidArgumentError(
+  absl::Status counts = OutOfMemoryAsStatus([&] {
+    LOCKSTEP_RETURN_IF_ERROR(CheckCounts("send", send_counts, in, world_size_));
+    LOCKSTEP_RETURN_IF_ERROR(CheckCounts("receive", receive_counts, out, world_size_));
+    const bool uneven = !send_counts.empty() || !receive_counts.empty();
+    if (!uneven || in.size() == 0 || in.raw_data() != out.raw_data()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
         "all_to_all: in and out are one tensor, and counts are given; give out memory of its own");
-  }
+  });
   return CheckAndExecute(call, std::move(counts), in, out);
 }
 
@@ -186,7 +197,8 @@ absl::StatusOr<PendingCollective> Communicator::Aside(const Tensor& in, const Te
   const absl::Status left = LeaveSideStream();
   LOCKSTEP_RETURN_IF_ERROR(status);
   LOCKSTEP_RETURN_IF_ERROR(left);
-  return PendingCollective(*this, in, out);
+  return OutOfMemoryAsStatus(
+      [&]() -> absl::StatusOr<PendingCollective> { return PendingCollective(*this, in, out); });
 }
 
 absl::Status PendingCollective::Wait() {
@@ -231,7 +243,7 @@ absl::Status Communicator::CheckAndExecute(CollectiveCall call, absl::Status sha
   call.dtype = in.dtype();
   call.in = in.raw_data();
   call.out = out.raw_data();
-  if (shapes.ok()) shapes = CheckTensors(call, in, out);
+  if (shapes.ok()) shapes = OutOfMemoryAsStatus([&] { return CheckTensors(call, in, out); });
   if (!shapes.ok()) return Refuse(call, std::move(shapes));
   return Execute(call);
 }

@@ -77,7 +77,8 @@ absl::Status LocalCommunicator::Execute(const CollectiveCall& call) {
   const Clock::time_point start = Clock::now();
   LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
   const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
-  const absl::Status status = RunRound(call);
+  const absl::Status status = OutOfMemoryAsStatus([&] { return RunRound(call); });
+  if (IsOutOfMemory(status)) LeaveOutOfMemory();
   num_collectives_ += 1;
   total_time_ += Clock::now() - start;
   return status;
@@ -87,31 +88,38 @@ absl::Status LocalCommunicator::Refuse(const CollectiveCall& call, absl::Status 
   LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
   const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
   group_->slot(rank()).knows_failure = true;
-  group_->Fail(
-      rank(), epoch_,
-      absl::AbortedError(absl::StrCat("rank ", rank(), " refused its call: ", error.message())));
+  group_->Fail(rank(), epoch_, [&] {
+    if (IsOutOfMemory(error)) return error;
+    return absl::AbortedError(
+        absl::StrCat("rank ", rank(), " refused its call: ", error.message()));
+  });
   return error;
 }
 
 absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
+  if (group_->InForkedChild()) return LocalGroup::ForkedChildError(Name(kind));
   LocalGroup::Slot& mine = group_->slot(rank());
   if (Progress::Unpack(mine.progress.load(std::memory_order_relaxed)).stage !=
       Progress::Stage::kLeft) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(Name(kind), ": rank ", rank(),
-                     " is in another call already, on another thread; a rank is one thread"));
+    return OutOfMemoryAsStatus([&] {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Name(kind), ": rank ", rank(),
+                       " is in another call already, on another thread; a rank is one thread"));
+    });
   }
   // Who knows of no failure need not look at the word, which costs a miss: it finds out when it
   // arrives.
   if (mine.knows_failure) {
     const auto health = group_->word().health();
-    if (health.culprit >= 0) return Poisoned(kind, health.culprit, health.epoch);
+    if (health.culprit >= 0) {
+      return OutOfMemoryAsStatus([&] { return Poisoned(kind, health.culprit, health.epoch); });
+    }
     mine.knows_failure = false;
     mine.epoch = health.epoch;
   }
   if (absl::Status health = group_->transport().Health(); !health.ok()) {
     mine.knows_failure = true;
-    group_->Fail(rank(), mine.epoch, health);
+    group_->Fail(rank(), mine.epoch, [&] { return health; });
     return health;
   }
   if (epoch_ != mine.epoch) round_ = 0;
@@ -135,7 +143,7 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   // The calls of a group keep their order.
   if (side_stream_pending_ && !on_side_stream_) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());
   record.call.capturing = transport.IsCapturing(rank());
-  LOCKSTEP_RETURN_IF_ERROR(OrFail(transport.Prepare(rank(), record.call)));
+  LOCKSTEP_RETURN_IF_ERROR(OrFail(call.kind, transport.Prepare(rank(), record.call)));
   LOCKSTEP_RETURN_IF_ERROR(Publish(std::move(record)));
   if (check_nan) LOCKSTEP_RETURN_IF_ERROR(CheckNoNan());
   // Nobody waits for a barrier's data, and a rank's record is safe until the round after the next.
@@ -143,11 +151,13 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   LOCKSTEP_RETURN_IF_ERROR(MoveData());
   if (!transport.meets_again()) return absl::OkStatus();
   LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));
-  return OrFail(transport.Finish(rank()));
+  return OrFail(call.kind, transport.Finish(rank()));
 }
 
 absl::Status LocalCommunicator::EnterSideStream() {
-  LOCKSTEP_RETURN_IF_ERROR(OrFail(group_->transport().EnterSideStream(rank())));
+  if (group_->InForkedChild()) return LocalGroup::ForkedChildError("side stream");
+  LOCKSTEP_RETURN_IF_ERROR(
+      OrFail(MyRecord().call.kind, group_->transport().EnterSideStream(rank())));
   on_side_stream_ = true;
   side_stream_pending_ = true;
   return absl::OkStatus();
@@ -155,37 +165,56 @@ absl::Status LocalCommunicator::EnterSideStream() {
 
 absl::Status LocalCommunicator::LeaveSideStream() {
   on_side_stream_ = false;
-  return OrFail(group_->transport().LeaveSideStream(rank()));
+  return OrFail(MyRecord().call.kind, group_->transport().LeaveSideStream(rank()));
 }
 
 absl::Status LocalCommunicator::JoinSideStream() {
   if (!std::exchange(side_stream_pending_, false)) return absl::OkStatus();
-  return OrFail(group_->transport().JoinSideStream(rank()));
+  if (group_->InForkedChild()) return LocalGroup::ForkedChildError("wait");
+  return OrFail(MyRecord().call.kind, group_->transport().JoinSideStream(rank()));
 }
 
-absl::Status LocalCommunicator::OrFail(absl::Status status) {
+absl::Status LocalCommunicator::OrFail(CollectiveKind kind, absl::Status status) {
   if (status.ok()) return status;
+  if (!IsOutOfMemory(status)) {
+    status = OutOfMemoryAsStatus([&] {
+      return absl::Status(status.code(), absl::StrCat(Name(kind), " #", round_, " on rank ", rank(),
+                                                      ": ", status.message()));
+    });
+  }
   group_->slot(rank()).knows_failure = true;
-  group_->Fail(rank(), epoch_,
-               absl::AbortedError(absl::StrCat("rank ", rank(), " failed: ", status.ToString())));
+  group_->Fail(rank(), epoch_, [&] {
+    return absl::AbortedError(absl::StrCat("rank ", rank(), " failed: ", status.ToString()));
+  });
   return status;
+}
+
+void LocalCommunicator::LeaveOutOfMemory() {
+  LocalGroup::Slot& mine = group_->slot(rank());
+  const Progress done{epoch_, round_, Progress::Stage::kMoved};
+  mine.knows_failure = true;
+  group_->Fail(rank(), epoch_, [] { return OutOfMemory(); });
+  mine.progress.store(done.Pack(), std::memory_order_release);
+  group_->AwaitAllMoved(done);
 }
 
 absl::Status LocalCommunicator::Publish(LocalGroup::Record record) {
   MyRecord() = std::move(record);
+  LocalGroup::Slot& mine = group_->slot(rank());
+  mine.kind.store(MyRecord().call.kind, std::memory_order_relaxed);
   // Release pairs with the acquire in LocalGroup::DescribeMissing; those who meet see it through
   // the barrier word.
-  group_->slot(rank()).progress.store(Progress{epoch_, round_, Progress::Stage::kPublished}.Pack(),
-                                      std::memory_order_release);
+  mine.progress.store(Progress{epoch_, round_, Progress::Stage::kPublished}.Pack(),
+                      std::memory_order_release);
   return Meet(Progress::Stage::kPublished, [this] { return AllAgree(); });
 }
 
 bool LocalCommunicator::AllAgree() {
   const absl::Status agreement = CheckAgreement(calls());
   if (agreement.ok()) return true;
-  group_->Explain(
-      rank(), epoch_,
-      absl::Status(agreement.code(), absl::StrCat("#", round_, ": ", agreement.message())));
+  group_->Explain(rank(), epoch_, [&] {
+    return absl::Status(agreement.code(), absl::StrCat("#", round_, ": ", agreement.message()));
+  });
   return false;
 }
 
@@ -202,19 +231,20 @@ absl::Status LocalCommunicator::CheckNoNan() {
 
 absl::Status LocalCommunicator::MoveData() {
   const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
-  return OrFail(group_->transport().Move({.rank = rank(), .calls = calls(), .failed = [this] {
-                                            return group_->word().health().culprit >= 0;
-                                          }}));
+  const auto failed = [this] { return group_->word().health().culprit >= 0; };
+  return OrFail(MyRecord().call.kind,
+                group_->transport().Move({.rank = rank(), .calls = calls(), .failed = failed}));
 }
 
 template <typename Agree>
 absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
   const Word::Outcome outcome =
       group_->word().Meet(rank(), epoch_, group_->timeout(), agree, [&](Word::Reason reason) {
-        group_->Explain(rank(), epoch_,
-                        reason == Word::Reason::kDeparted
-                            ? group_->DescribeDeparted()
-                            : group_->DescribeMissing({epoch_, round_, stage}));
+        group_->Explain(rank(), epoch_, [&] {
+          return reason == Word::Reason::kDeparted
+                     ? group_->DescribeDeparted()
+                     : group_->DescribeMissing({epoch_, round_, stage});
+        });
       });
   total_wait_ += outcome.waited;
   max_wait_ = std::max(max_wait_, outcome.waited);
@@ -226,6 +256,9 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
   group_->slot(rank()).knows_failure = true;
   // Whoever poisons the word may have had no time to.
   group_->transport().Abort();
+  // Before anything else: whoever gets an error may free its memory.
+  const bool all_moved =
+      stage != Progress::Stage::kMoved || group_->AwaitAllMoved({epoch_, round_, stage});
   const CollectiveCall& mine = MyRecord().call;
   if (outcome.verdict == Word::Verdict::kStale) {
     return absl::CancelledError(absl::StrCat(
@@ -239,7 +272,7 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
   std::string text(cause.message());
   // An abort does not know what it interrupts; the other causes name the round themselves.
   if (absl::IsAborted(cause)) text = absl::StrCat(mine.Describe(round_), ": ", text);
-  if (stage == Progress::Stage::kMoved && !group_->AwaitAllMoved({epoch_, round_, stage})) {
+  if (!all_moved) {
     absl::StrAppend(
         &text, "; a rank is still moving data, and may touch this rank's memory until it returns");
   }
@@ -247,35 +280,34 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
 }
 
 absl::Status LocalCommunicator::Synchronize() {
+  if (group_->InForkedChild()) return LocalGroup::ForkedChildError("synchronize");
   absl::Status done = group_->transport().Synchronize(rank());
   if (done.ok()) done = group_->transport().Health();
   const LocalGroup::Slot& mine = group_->slot(rank());
-  if (!done.ok()) group_->Fail(rank(), mine.epoch, done);
-  const absl::Status cause = group_->FirstCause();
+  if (!done.ok()) group_->Fail(rank(), mine.epoch, [&] { return done; });
+  const absl::Status cause = OutOfMemoryAsStatus([&] { return group_->FirstCause(); });
   return cause.ok() ? done : cause;
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color, int key) {
-  std::shared_ptr<LocalGroup> child;
-  int child_rank = -1;
+  std::unique_ptr<Communicator> end;
   LOCKSTEP_RETURN_IF_ERROR(Enter(CollectiveKind::kSplit));
   LocalGroup::Record& record = MyRecord();
   {
     const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
-    LOCKSTEP_RETURN_IF_ERROR(ExchangeChildren(color, key, child, child_rank));
+    const absl::Status status =
+        OutOfMemoryAsStatus([&] { return ExchangeChildren(color, key, end); });
+    if (IsOutOfMemory(status)) LeaveOutOfMemory();
+    LOCKSTEP_RETURN_IF_ERROR(status);
   }
-  // When this is over everyone has taken the child out of its maker's record.
+  // When this is over everyone has taken the child out of its maker's record, and has an end of it.
   LOCKSTEP_RETURN_IF_ERROR(Barrier());
   record.child = nullptr;
-  if (color < 0) return nullptr;
-  if (child == nullptr)
-    return absl::ResourceExhaustedError("split: the first rank of the new group could not make it");
-  return std::make_unique<LocalCommunicator>(std::move(child), child_rank);
+  return end;
 }
 
 absl::Status LocalCommunicator::ExchangeChildren(int color, int key,
-                                                 std::shared_ptr<LocalGroup>& child,
-                                                 int& child_rank) {
+                                                 std::unique_ptr<Communicator>& end) {
   LOCKSTEP_RETURN_IF_ERROR(
       Publish({.call = {.kind = CollectiveKind::kSplit}, .color = color, .key = key}));
   std::vector<int> members;
@@ -285,25 +317,32 @@ absl::Status LocalCommunicator::ExchangeChildren(int color, int key,
   std::stable_sort(members.begin(), members.end(), [this](int a, int b) {
     return group_->record(a, round_).key < group_->record(b, round_).key;
   });
-  child_rank =
-      static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
   {
     const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
     if (color >= 0 && members.front() == rank()) {
-      std::vector<Stream> streams;
-      std::vector<int> task_ranks;
-      for (const int member : members) {
-        streams.push_back(group_->streams()[static_cast<std::size_t>(member)]);
-        task_ranks.push_back(group_->task_ranks()[static_cast<std::size_t>(member)]);
-      }
-      auto made = LocalGroup::Create(std::move(streams), std::move(task_ranks), group_->observers(),
-                                     group_->options());
-      if (made.ok()) MyRecord().child = *std::move(made);
+      auto made = MakeChild(members);
+      LOCKSTEP_RETURN_IF_ERROR(OrFail(CollectiveKind::kSplit, made.status()));
+      MyRecord().child = *std::move(made);
     }
   }
   LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));
-  if (color >= 0) child = group_->record(members.front(), round_).child;
+  if (color < 0) return absl::OkStatus();
+  const std::shared_ptr<LocalGroup>& child = group_->record(members.front(), round_).child;
+  const auto me = std::find(members.begin(), members.end(), rank());
+  end = std::make_unique<LocalCommunicator>(child, static_cast<int>(me - members.begin()));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<LocalGroup>> LocalCommunicator::MakeChild(
+    absl::Span<const int> members) {
+  std::vector<Stream> streams;
+  std::vector<int> task_ranks;
+  for (const int member : members) {
+    streams.push_back(group_->streams()[static_cast<std::size_t>(member)]);
+    task_ranks.push_back(group_->task_ranks()[static_cast<std::size_t>(member)]);
+  }
+  return LocalGroup::Create(std::move(streams), std::move(task_ranks), group_->observers(),
+                            group_->options());
 }
 
 }  // namespace lockstep::internal

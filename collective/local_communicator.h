@@ -39,15 +39,19 @@ class alignas(128) LocalCommunicator final : public Communicator {
   bool AllAgree();
   absl::Status CheckNoNan();
   absl::Status MoveData();
-  // Passes `status` on; an error fails the round for all.
-  absl::Status OrFail(absl::Status status);
+  // Fails the round for all when this rank has no memory to go on with, and returns when no other
+  // rank touches this rank's any more.
+  void LeaveOutOfMemory();
+  // Passes `status` on; an error fails the round for all, and tells of call and rank.
+  absl::Status OrFail(CollectiveKind kind, absl::Status status);
   template <typename Agree>
   absl::Status Meet(Progress::Stage stage, Agree&& agree);
   // What a call on a poisoned group returns.
   absl::Status Poisoned(CollectiveKind kind, int culprit, std::uint32_t epoch);
   absl::Status Failed(const Word::Outcome& outcome, Progress::Stage stage);
-  absl::Status ExchangeChildren(int color, int key, std::shared_ptr<LocalGroup>& child,
-                                int& child_rank);
+  // Leaves this rank's end of its new group in `end`: null without a color.
+  absl::Status ExchangeChildren(int color, int key, std::unique_ptr<Communicator>& end);
+  absl::StatusOr<std::shared_ptr<LocalGroup>> MakeChild(absl::Span<const int> members);
 
   LocalGroup::Record& MyRecord() { return group_->record(rank(), round_); }
   absl::Span<const CollectiveCall* const> calls() const { return calls_[round_ & 1]; }

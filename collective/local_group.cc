@@ -58,16 +58,44 @@ LocalGroup::LocalGroup(std::vector<Stream> streams, std::vector<int> task_ranks,
       slots_(streams_.size()),
       causes_(streams_.size() + 1) {}
 
-void LocalGroup::Fail(int culprit, std::uint32_t epoch, const absl::Status& error) {
+LocalGroup::~LocalGroup() {
+  // The memory and the streams of a device stayed in the parent: touching them here is a crash.
+  if (InForkedChild() && !streams_.front().device().is_cpu())
+    static_cast<void>(transport_.transport.release());
+}
+
+absl::Status LocalGroup::ForkedChildError(absl::string_view what) {
+  return OutOfMemoryAsStatus([what] {
+    return absl::UnavailableError(
+        absl::StrCat(what,
+                     ": this is a forked child, but the group is the parent's; make an "
+                     "executor and a group in the child"));
+  });
+}
+
+void LocalGroup::Fail(int culprit, std::uint32_t epoch, Describe error) {
   Explain(culprit, epoch, error);
   word_.Poison(culprit, epoch);
   transport().Abort();
 }
 
-void LocalGroup::Explain(int culprit, std::uint32_t epoch, const absl::Status& error) {
+LocalGroup::Cause LocalGroup::MakeCause(std::uint32_t epoch, Describe error) {
+  Cause cause{epoch, absl::StatusCode::kResourceExhausted, ""};
+  OutOfMemoryAsStatus([&] {
+    const absl::Status status = error();
+    cause.text = std::string(status.message());
+    cause.code = status.code();
+    return status;
+  }).IgnoreError();
+  return cause;
+}
+
+void LocalGroup::Explain(int culprit, std::uint32_t epoch, Describe error) {
+  // Made before the lock is taken: it may ask other groups.
+  Cause cause = MakeCause(epoch, error);
   const std::lock_guard lock(cause_mutex_);
   if (word_.health().culprit >= 0) return;
-  causes_[static_cast<std::size_t>(culprit)] = {epoch, error.code(), std::string(error.message())};
+  causes_[static_cast<std::size_t>(culprit)] = std::move(cause);
 }
 
 absl::Status LocalGroup::Diagnosis(int culprit, std::uint32_t epoch) {
@@ -75,7 +103,11 @@ absl::Status LocalGroup::Diagnosis(int culprit, std::uint32_t epoch) {
   const Cause& cause = causes_[static_cast<std::size_t>(culprit)];
   if (cause.epoch != epoch)
     return absl::CancelledError("the group failed and has been reset meanwhile");
-  return absl::Status(cause.code, cause.text);
+  const absl::Status status(cause.code, cause.text);
+  if (!IsOutOfMemory(status)) return status;
+  return absl::ResourceExhaustedError(culprit < world_size()
+                                          ? absl::StrCat("rank ", culprit, " ran out of memory")
+                                          : "whoever aborted the group ran out of memory");
 }
 
 absl::Status LocalGroup::FirstCause() {
@@ -112,8 +144,23 @@ absl::Status LocalGroup::DescribeMissing(const Progress& progress) {
                                        " within ", seconds, " s");
   if (!missing.empty() && !moving) absl::StrAppend(&who, " (last call: ", last_calls, ")");
   return absl::DeadlineExceededError(
-      all_alike ? absl::StrCat(first_asked, ": ", who, "; ", RankList(waiting), " waited")
-                : absl::StrCat("#", progress.round, ": ", who, "; ", asked));
+      all_alike ? absl::StrCat(first_asked, ": ", who, "; ", RankList(waiting), " waited",
+                               Elsewhere(missing))
+                : absl::StrCat("#", progress.round, ": ", who, "; ", asked, Elsewhere(missing)));
+}
+
+std::string LocalGroup::Elsewhere(absl::Span<const int> ranks) const {
+  std::string text;
+  if (observers_ == nullptr) return text;
+  observers_->ForEach([&](const TaskObserver& group) {
+    if (&group == this) return;
+    for (const int rank : ranks) {
+      const std::string where = group.WhereIs(task_ranks_[static_cast<std::size_t>(rank)]);
+      if (where.empty()) continue;
+      absl::StrAppend(&text, "; rank ", rank, " is in another group's ", where);
+    }
+  });
+  return text;
 }
 
 absl::Status LocalGroup::DescribeDeparted() {
@@ -130,11 +177,13 @@ absl::Status LocalGroup::DescribeDeparted() {
       RankList(departed), " ended the task and will not arrive (last call: ", last_calls, ")"));
 }
 
-void LocalGroup::AbortFromOutside(const absl::Status& cause) {
+void LocalGroup::AbortFromOutside(Describe cause) {
+  Cause made = MakeCause(0, [&] { return absl::AbortedError(cause().message()); });
   const std::lock_guard lock(cause_mutex_);
   const auto health = word_.health();
   if (health.culprit >= 0) return;
-  causes_.back() = {health.epoch, absl::StatusCode::kAborted, std::string(cause.message())};
+  made.epoch = health.epoch;
+  causes_.back() = std::move(made);
   word_.Poison(world_size(), health.epoch);
   transport().Abort();
 }
@@ -183,21 +232,29 @@ void LocalGroup::OnRunStart() {
 
 void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
   const auto found = std::find(task_ranks_.begin(), task_ranks_.end(), task_rank);
-  const absl::Status failure =
-      status.ok()
-          ? status
-          : absl::AbortedError(absl::StrCat("rank ", task_rank, " failed: ", status.ToString()));
+  const auto failure = [&] {
+    return absl::AbortedError(absl::StrCat("rank ", task_rank, " failed: ", status.ToString()));
+  };
   if (found == task_ranks_.end()) {
-    if (!failure.ok()) AbortFromOutside(failure);
+    if (!status.ok()) AbortFromOutside(failure);
     return;
   }
   const int rank = static_cast<int>(found - task_ranks_.begin());
-  if (!failure.ok()) {
-    Fail(rank, word_.health().epoch, failure);
-  }
+  if (!status.ok()) Fail(rank, word_.health().epoch, failure);
   slot(rank).departed.store(true, std::memory_order_release);
-  word_.Depart(rank, [&](auto) { Explain(rank, word_.health().epoch, DescribeDeparted()); });
+  word_.Depart(
+      rank, [&](auto) { Explain(rank, word_.health().epoch, [&] { return DescribeDeparted(); }); });
   if (word_.health().culprit >= 0) transport().Abort();
+}
+
+std::string LocalGroup::WhereIs(int task_rank) const {
+  const auto found = std::find(task_ranks_.begin(), task_ranks_.end(), task_rank);
+  if (found == task_ranks_.end()) return "";
+  const Slot& slot = slots_[static_cast<std::size_t>(found - task_ranks_.begin())];
+  // The rank may leave its call between the two loads: then this tells of the one before.
+  const Progress progress = Progress::Unpack(slot.progress.load(std::memory_order_acquire));
+  if (progress.stage == Progress::Stage::kLeft) return "";
+  return absl::StrCat(Name(slot.kind.load(std::memory_order_relaxed)), " #", progress.round);
 }
 
 }  // namespace lockstep::internal

@@ -14,6 +14,7 @@
 #include "lockstep/collective/barrier_word.h"
 #include "lockstep/collective/collective_call.h"
 #include "lockstep/collective/transport.h"
+#include "lockstep/runtime/fork_mark.h"
 #include "lockstep/runtime/task_observer.h"
 
 namespace lockstep::internal {
@@ -72,6 +73,8 @@ class LocalGroup final : public TaskObserver {
     /// This rank's task is over.
     std::atomic<bool> departed{false};
     alignas(128) std::atomic<std::uint64_t> progress{0};
+    /// Of the call that `progress` tells of, for those who have no part in it.
+    std::atomic<CollectiveKind> kind{CollectiveKind::kBarrier};
   };
 
   /// A group of one rank per stream. `task_ranks` are the executor's numbers of these ranks,
@@ -79,6 +82,7 @@ class LocalGroup final : public TaskObserver {
   static absl::StatusOr<std::shared_ptr<LocalGroup>> Create(
       std::vector<Stream> streams, std::vector<int> task_ranks,
       std::shared_ptr<TaskObservers> observers, Options options);
+  ~LocalGroup() override;
 
   int world_size() const { return static_cast<int>(streams_.size()); }
   const std::vector<Stream>& streams() const { return streams_; }
@@ -92,12 +96,20 @@ class LocalGroup final : public TaskObserver {
   Slot& slot(int rank) { return slots_[static_cast<std::size_t>(rank)]; }
   Record& record(int rank, std::uint64_t round) { return slot(rank).records[round & 1]; }
 
-  /// Explains `error` as the failure of `culprit` (see Explain) and poisons the word with it.
-  void Fail(int culprit, std::uint32_t epoch, const absl::Status& error);
+  /// In a forked child no other rank is there, and locks may be held for ever: nothing is called
+  /// there but this.
+  bool InForkedChild() const { return fork_mark_.InForkedChild(); }
+  static absl::Status ForkedChildError(absl::string_view what);
+
+  /// Makes an error; where that takes memory that there is not, the error is that.
+  using Describe = absl::FunctionRef<absl::Status()>;
+
+  /// Explains the failure of `culprit` (see Explain) and poisons the word with it.
+  void Fail(int culprit, std::uint32_t epoch, Describe error);
 
   /// Keeps `error` as the diagnosis of `culprit` (a rank; world_size() for others) in that epoch,
   /// unless the group has failed already. To be called before the word is poisoned.
-  void Explain(int culprit, std::uint32_t epoch, const absl::Status& error);
+  void Explain(int culprit, std::uint32_t epoch, Describe error);
   /// The diagnosis of `culprit` in that epoch.
   absl::Status Diagnosis(int culprit, std::uint32_t epoch);
   /// OK, or the diagnosis that poisoned the group.
@@ -109,8 +121,8 @@ class LocalGroup final : public TaskObserver {
   /// kAborted: which ranks have ended their tasks.
   absl::Status DescribeDeparted();
 
-  /// kAborted with `cause`, for whoever is no rank.
-  void AbortFromOutside(const absl::Status& cause);
+  /// kAborted with the text of `cause`, for whoever is no rank.
+  void AbortFromOutside(Describe cause);
   absl::Status Reset();
   /// Returns when no rank is inside a call, or false after the time-out.
   bool AwaitAllLeft();
@@ -120,6 +132,7 @@ class LocalGroup final : public TaskObserver {
   /// TaskObserver:
   void OnRunStart() override;
   void OnTaskEnd(int task_rank, const absl::Status& status) override;
+  std::string WhereIs(int task_rank) const override;
 
  private:
   struct Cause {
@@ -132,11 +145,16 @@ class LocalGroup final : public TaskObserver {
   LocalGroup(std::vector<Stream> streams, std::vector<int> task_ranks,
              std::shared_ptr<TaskObservers> observers, TransportChoice transport, Options options);
 
+  static Cause MakeCause(std::uint32_t epoch, Describe error);
+  // "; rank 1 is in another group's all_reduce #3", for each of `ranks` of which that is known.
+  std::string Elsewhere(absl::Span<const int> ranks) const;
+
   const std::vector<Stream> streams_;
   const std::vector<int> task_ranks_;
   const std::shared_ptr<TaskObservers> observers_;
-  const TransportChoice transport_;
+  TransportChoice transport_;
   const Options options_;
+  const ForkMark fork_mark_;
   BarrierWord<NativePlatform> word_;
   std::vector<Slot> slots_;
   // On the way of failures alone: what is told is told under this lock.

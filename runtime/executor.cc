@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -84,15 +85,17 @@ using internal::ExecutorState;
 // see.
 class TaskEnd {
  public:
-  TaskEnd(ExecutorState& state, int rank)
-      : state_(state),
-        rank_(rank),
-        status_(
-            absl::AbortedError(absl::StrCat("rank ", rank, "'s thread ended inside its task"))) {}
+  TaskEnd(ExecutorState& state, int rank) : state_(state), rank_(rank) {}
   ~TaskEnd() {
-    if (!returned_)
+    // In a forked child nobody is left to be told.
+    if (state_.observers->InForkedChild()) return;
+    if (!returned_) {
+      status_ = internal::OutOfMemoryAsStatus([this] {
+        return absl::AbortedError(absl::StrCat("rank ", rank_, "'s thread ended inside its task"));
+      });
       state_.ranks[static_cast<std::size_t>(rank_)].thread_ended.store(true,
                                                                        std::memory_order_release);
+    }
     // First keep the failure, then free the ranks that wait: what they return comes second.
     if (!status_.ok()) state_.Failed(rank_, status_, std::move(exception_));
     state_.observers->ForEach(
@@ -119,9 +122,15 @@ class TaskEnd {
 std::string TypeName(const std::type_info& type) {
   int failed = 0;
   char* demangled = abi::__cxa_demangle(type.name(), nullptr, nullptr, &failed);
-  std::string name = failed == 0 ? demangled : type.name();
-  std::free(demangled);
-  return name;
+  const std::unique_ptr<char, decltype(&std::free)> freed(demangled, std::free);
+  return failed == 0 ? demangled : type.name();
+}
+
+absl::Status WhatWasThrown(int rank, const std::exception& thrown) {
+  const std::string text =
+      absl::StrCat("rank ", rank, " threw ", TypeName(typeid(thrown)), ": ", thrown.what());
+  const bool memory = dynamic_cast<const std::bad_alloc*>(&thrown) != nullptr;
+  return memory ? absl::ResourceExhaustedError(text) : absl::InternalError(text);
 }
 
 void RunTask(ExecutorState& state, int rank) {
@@ -129,15 +138,16 @@ void RunTask(ExecutorState& state, int rank) {
   try {
     end.Returned((*state.task)(state.ranks[static_cast<std::size_t>(rank)].worker), nullptr);
   } catch (const std::exception& thrown) {
-    end.Returned(absl::InternalError(absl::StrCat("rank ", rank, " threw ",
-                                                  TypeName(typeid(thrown)), ": ", thrown.what())),
+    end.Returned(internal::OutOfMemoryAsStatus([&] { return WhatWasThrown(rank, thrown); }),
                  std::current_exception());
   } catch (...) {
     const std::exception_ptr thrown = std::current_exception();
     // The forced unwinding of a thread that ends itself is no exception, and has to go on.
     if (thrown == nullptr) throw;
-    end.Returned(absl::InternalError(
-                     absl::StrCat("rank ", rank, " threw something that is no std::exception")),
+    end.Returned(internal::OutOfMemoryAsStatus([rank] {
+                   return absl::InternalError(
+                       absl::StrCat("rank ", rank, " threw something that is no std::exception"));
+                 }),
                  thrown);
   }
 }
@@ -152,19 +162,20 @@ void RankThread(const std::shared_ptr<ExecutorState>& state, int rank, std::uint
     last_work = state->handover.AwaitWork(last_work);
     if (state->stopping.load(std::memory_order_relaxed)) return;
     RunTask(*state, rank);
+    // Forked inside its task, this is the child's only thread, and there is nobody to go back to.
+    if (state->observers->InForkedChild()) return;
   }
 }
 
 absl::Status StartThread(const std::shared_ptr<ExecutorState>& state, int rank) {
   ExecutorState::Rank& entry = state->ranks[static_cast<std::size_t>(rank)];
-  entry.thread_ended.store(false, std::memory_order_relaxed);
   try {
     entry.thread = std::thread(RankThread, state, rank, state->handover.current());
   } catch (const std::system_error& error) {
-    entry.thread_ended.store(true, std::memory_order_relaxed);
     return absl::ResourceExhaustedError(absl::StrCat("executor: no thread for rank ", rank, " of ",
                                                      state->world_size(), ": ", error.what()));
   }
+  entry.thread_ended.store(false, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 
@@ -202,6 +213,10 @@ absl::Status CheckOptions(const Executor::Options& options) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(Options options) {
+  return internal::OutOfMemoryAsStatus([&] { return Make(options); });
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> Executor::Make(const Options& options) {
   LOCKSTEP_RETURN_IF_ERROR(CheckOptions(options));
   const std::size_t num_devices = options.devices.size();
   const int world_size =
@@ -226,6 +241,11 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(Options options) {
 Executor::Executor(std::shared_ptr<ExecutorState> state) : state_(std::move(state)) {}
 
 Executor::~Executor() {
+  if (state_->observers->InForkedChild()) {
+    // The handles name threads of the parent: they are forgotten, and nothing is done with them.
+    for (ExecutorState::Rank& entry : state_->ranks) std::construct_at(&entry.thread);
+    return;
+  }
   if (const int rank = state_->ThisRank(); rank >= 0) {
     state_->abandoned_by.store(rank, std::memory_order_relaxed);
     for (ExecutorState::Rank& entry : state_->ranks) entry.thread.detach();
@@ -252,7 +272,16 @@ const std::shared_ptr<internal::TaskObservers>& Executor::observers() const {
 }
 
 absl::Status Executor::Run(absl::FunctionRef<absl::Status(Worker&)> task) {
+  return internal::OutOfMemoryAsStatus([&] { return RunOnce(task); });
+}
+
+absl::Status Executor::RunOnce(absl::FunctionRef<absl::Status(Worker&)> task) {
   const std::shared_ptr<ExecutorState> state = state_;  // a task may destroy *this
+  if (state->observers->InForkedChild()) {
+    return absl::UnavailableError(
+        "executor: Run called in a forked child, but the threads are the parent's; make an "
+        "executor in the child");
+  }
   if (const int rank = state->ThisRank(); rank >= 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("executor: Run called from inside the task of rank ", rank,
@@ -265,7 +294,9 @@ absl::Status Executor::Run(absl::FunctionRef<absl::Status(Worker&)> task) {
   state->failed_rank = -1;
   state->failure = absl::OkStatus();
   state->exception = nullptr;
-  if (absl::Status replaced = ReplaceEndedThreads(state); !replaced.ok()) {
+  const absl::Status replaced =
+      internal::OutOfMemoryAsStatus([&] { return ReplaceEndedThreads(state); });
+  if (!replaced.ok()) {
     state->running.store(false, std::memory_order_release);
     return replaced;
   }

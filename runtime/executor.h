@@ -34,6 +34,9 @@ struct ExecutorState;
 /// One Run at a time, from any thread but the ranks' own. The destructor waits for a Run in flight.
 /// Called from inside one of the executor's own tasks it waits for nothing: the Run in flight
 /// returns kFailedPrecondition, and the threads end with their tasks.
+///
+/// In a forked child Run returns kUnavailable, and the destructor returns at once. A child forked
+/// inside a task ends with it.
 class Executor {
  public:
   struct Options {
@@ -49,7 +52,7 @@ class Executor {
   };
 
   /// kInvalidArgument: no device, world_size outside [1, 1000] or smaller than the number of
-  /// devices. kUnavailable: no such device here. kResourceExhausted: no more threads.
+  /// devices. kUnavailable: no such device here. kResourceExhausted: no more threads, or memory.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(Options options);
   ~Executor();
 
@@ -64,9 +67,9 @@ class Executor {
 
   /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged
   /// status of the rank that failed first. An exception is a failure: kInternal with its type and
-  /// text. kFailedPrecondition at once, and nothing runs, when called from a task of this executor
-  /// or while another Run is in flight. Everything the caller wrote before is visible to the tasks,
-  /// and everything they wrote is visible after.
+  /// text, or kResourceExhausted for std::bad_alloc. kFailedPrecondition at once, and nothing runs,
+  /// when called from a task of this executor or while another Run is in flight. Everything the
+  /// caller wrote before is visible to the tasks, and everything they wrote is visible after.
   absl::Status Run(absl::FunctionRef<absl::Status(Worker&)> task);
 
   /// The rank whose status the last Run returned; -1 if it was OK.
@@ -80,6 +83,8 @@ class Executor {
 
  private:
   explicit Executor(std::shared_ptr<internal::ExecutorState> state);
+  static absl::StatusOr<std::unique_ptr<Executor>> Make(const Options& options);
+  absl::Status RunOnce(absl::FunctionRef<absl::Status(Worker&)> task);
 
   std::shared_ptr<internal::ExecutorState> state_;
 };

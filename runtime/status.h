@@ -8,17 +8,20 @@
 //   }
 //
 // Status codes that lockstep returns, and what a caller can do:
-//   kInvalidArgument     this rank asked for something that cannot be; mend the call
-//   kFailedPrecondition  the ranks asked for different things in one round, or the object is not in
-//   a state for the call kDeadlineExceeded    a rank did not arrive in time;
-//   CollectiveBarrier::Reset(), then go on kAborted             another rank failed, or the group
-//   was poisoned before; the message holds the first cause kCancelled           stale: the call
-//   belongs to a round from before a Reset() kResourceExhausted   memory kUnavailable         the
-//   device, feature or child process cannot serve the call kInternal            a task threw, or a
-//   device failed for good
+// - kInvalidArgument: this rank asked for something that cannot be; mend the call.
+// - kFailedPrecondition: the ranks asked for different things in one round, or the object is not in
+//   a state for the call.
+// - kDeadlineExceeded: a rank did not arrive in time; CollectiveBarrier::Reset(), then go on.
+// - kAborted: another rank failed, or the group was poisoned before; the message holds the first
+//   cause.
+// - kCancelled: stale; the call belongs to a round from before a Reset().
+// - kResourceExhausted: memory; without a text where there was none for it.
+// - kUnavailable: the device, feature or child process cannot serve the call.
+// - kInternal: a task threw, or a device failed for good.
 #ifndef LOCKSTEP_RUNTIME_STATUS_H_
 #define LOCKSTEP_RUNTIME_STATUS_H_
 
+#include <new>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -29,6 +32,22 @@ namespace lockstep::internal {
 
 // Prints `file:line: check failed: condition` on stderr and aborts.
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition);
+
+// kResourceExhausted without a text, for which there may be no memory either.
+inline absl::Status OutOfMemory() { return absl::Status(absl::StatusCode::kResourceExhausted, ""); }
+inline bool IsOutOfMemory(const absl::Status& status) {
+  return !status.ok() && absl::IsResourceExhausted(status) && status.message().empty();
+}
+
+// Returns what `call` returns, a Status or a StatusOr; OutOfMemory() where it throws that.
+template <typename Call>
+auto OutOfMemoryAsStatus(Call&& call) -> decltype(call()) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  }
+}
 
 }  // namespace lockstep::internal
 

@@ -5,9 +5,11 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "lockstep/runtime/fork_mark.h"
 #include "lockstep/runtime/status.h"
 
 namespace lockstep::internal {
@@ -20,10 +22,14 @@ class TaskObserver {
   virtual void OnRunStart() = 0;
   /// On the rank's thread, when its task has returned, thrown or unwound. Not OK: the rank failed.
   virtual void OnTaskEnd(int rank, const absl::Status& status) = 0;
+  /// What the rank is waiting for or doing here at this moment, such as "all_reduce #3"; empty when
+  /// it is elsewhere. From any thread.
+  virtual std::string WhereIs(int rank) const = 0;
 };
 
 /// The observers of one executor, which the groups share so that a group split off inside a task
-/// can join. Thread-safe.
+/// can join. Thread-safe, but not to be told anything in a forked child, where the lock may be
+/// another thread's for ever.
 class TaskObservers {
  public:
   /// Forgets the observer when it has died.
@@ -40,7 +46,10 @@ class TaskObservers {
     }
   }
 
+  bool InForkedChild() const { return fork_mark_.InForkedChild(); }
+
  private:
+  const ForkMark fork_mark_;
   std::mutex mutex_;
   std::vector<std::weak_ptr<TaskObserver>> observers_;
 };

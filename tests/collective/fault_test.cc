@@ -1,11 +1,8 @@
-// Ranks that fail and groups that are torn down: everyone is freed at once, told why, and can go
+// Groups that are aborted, healed and torn down: everyone is freed at once, told why, and can go
 // on.
-#include <pthread.h>
-
 #include <atomic>
 #include <filesystem>
 #include <fstream>
-#include <stdexcept>
 #include <thread>
 
 #include "lockstep/tests/collective/faults.h"
@@ -16,64 +13,6 @@ namespace {
 using namespace testing;  // NOLINT: a test's own vocabulary
 
 using Clock = std::chrono::steady_clock;
-
-// Rank `culprit` does `fault` instead of its second collective; every other rank's second must fail
-// with kAborted and `part`, soon.
-absl::Status OthersAreFreed(int world_size, const std::function<absl::Status()>& fault,
-                            const std::string& part) {
-  LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(world_size));
-  const int culprit = world_size - 1;
-  std::vector<absl::Status> others(static_cast<std::size_t>(world_size), absl::AbortedError(part));
-  const auto start = Clock::now();
-  const absl::Status verdict = ranks.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
-    LOCKSTEP_RETURN_IF_ERROR(AllReduceOne(comm));
-    if (worker.rank() == culprit) return fault();
-    return others[static_cast<std::size_t>(worker.rank())] = AllReduceOne(comm);
-  });
-  LOCKSTEP_RETURN_IF_ERROR(Expect(Clock::now() - start < kSoon, "the others waited too long"));
-  for (const absl::Status& other : others)
-    LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(other, Code::kAborted, part));
-  LOCKSTEP_RETURN_IF_ERROR(Expect(!verdict.ok(), "the Run came out OK"));
-  LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(ranks.barrier->status(), Code::kAborted, part));
-  return Heals(ranks);
-}
-
-TEST_CASE("F1: a rank that throws frees the others, who are told what it threw") {
-  SURVIVES([]() -> absl::Status {
-    for (const int n : kWorldSizes) {
-      LOCKSTEP_RETURN_IF_ERROR(OthersAreFreed(
-          n, []() -> absl::Status { throw std::runtime_error("boom"); },
-          absl::StrCat("rank ", n - 1, " failed: INTERNAL: rank ", n - 1,
-                       " threw std::runtime_error: boom")));
-    }
-    return absl::OkStatus();
-  });
-}
-
-TEST_CASE("F2: a rank that returns an error frees the others, who are told its status") {
-  SURVIVES([]() -> absl::Status {
-    for (const int n : kWorldSizes) {
-      LOCKSTEP_RETURN_IF_ERROR(OthersAreFreed(
-          n, [] { return absl::DataLossError("bad shard"); },
-          absl::StrCat("rank ", n - 1, " failed: DATA_LOSS: bad shard")));
-    }
-    return absl::OkStatus();
-  });
-}
-
-TEST_CASE("F33: a rank whose task ends early, or whose thread exits, frees the others at once") {
-  SURVIVES([]() -> absl::Status {
-    for (const int n : kWorldSizes) {
-      LOCKSTEP_RETURN_IF_ERROR(OthersAreFreed(
-          n, [] { return absl::OkStatus(); },
-          absl::StrCat("rank ", n - 1, " ended the task and will not arrive (last call: #1)")));
-      LOCKSTEP_RETURN_IF_ERROR(OthersAreFreed(
-          n, []() -> absl::Status { pthread_exit(nullptr); },
-          absl::StrCat("rank ", n - 1, "'s thread ended inside its task")));
-    }
-    return absl::OkStatus();
-  });
-}
 
 TEST_CASE(
     "F35, F36: abort from any thread, any number of times: the first cause stays, and later calls "
