@@ -188,9 +188,11 @@ class MatMulPlans {
     };
     LOCKSTEP_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes));
     // Parts of a sum never meet in an order of their own (in place), nor rounded to 16 bits (in the
-    // output's type).
-    const std::uint32_t reductions =
-        CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    // output's type). With a bias there are no parts: their sum would be rounded before it is added
+    // (seen with cuBLASLt 13.0 on an H100).
+    const std::uint32_t reductions = key.bias && IsReducedPrecision(key.out.dtype)
+                                         ? CUBLASLT_REDUCTION_SCHEME_NONE
+                                         : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     LOCKSTEP_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions));
     const auto alignment = [](const PlanKey::Operand& operand) {
       return static_cast<std::uint32_t>(operand.alignment_bytes);
