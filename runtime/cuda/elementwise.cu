@@ -200,10 +200,43 @@ struct Added {
   }
 };
 
+// x's density and distribution under the standard normal one: phi(x) and Phi(x).
 template <typename V>
-__device__ V Phi(V x) {
+struct Normal {
+  V density;
+  V distribution;
+};
+
+template <typename V>
+__device__ Normal<V> NormalAt(V x) {
   constexpr V kSqrtHalf = static_cast<V>(std::numbers::sqrt2 / 2);
-  return V{0.5} * erfc(-x * kSqrtHalf);
+  constexpr V kDensityAtZero = static_cast<V>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2);
+  return {std::exp(V{-0.5} * x * x) * kDensityAtZero, V{0.5} * erfc(-x * kSqrtHalf)};
+}
+
+// Within 1e-5 of both, relative: enough for a result of 16 bits, in a third of the time, which no
+// longer exceeds that of moving the element. Phi(-|x|) = t 2^p(t) 2^(-x^2 log2(e) / 2), where
+// t = 1 / (1 + 0.2 sqrt(2) |x|), and p was fitted to that in Chebyshev nodes over |x| <= 14.
+__device__ inline Normal<float> RoughNormalAt(float x) {
+  constexpr float kDensityAtZero =
+      static_cast<float>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2);
+  constexpr float kHalfLog2E = static_cast<float>(std::numbers::log2e / 2);
+  constexpr float kCoefficients[] = {0.3454040f,  -1.0846881f, 0.8755704f, -0.1131018f,
+                                     0.69164890f, 1.4323529f,  -3.1471823f};
+  const float t = __fdividef(1, fmaf(0.28284271f, fabsf(x), 1));
+  float p = 0;
+  for (const float coefficient : kCoefficients) p = fmaf(p, t, coefficient);
+  const float tail = t * exp2f(fmaf(-kHalfLog2E * x, x, p));
+  return {exp2f(-kHalfLog2E * x * x) * kDensityAtZero, x < 0 ? tail : 1 - tail};
+}
+
+template <typename T>
+__device__ Normal<Compute<T>> NormalFor(Compute<T> x) {
+  if constexpr (sizeof(T) == 2) {
+    return RoughNormalAt(x);
+  } else {
+    return NormalAt(x);
+  }
 }
 
 template <typename T, Activation kActivation>
@@ -215,7 +248,7 @@ struct Activated {
       // Written so that a NaN stays one.
       return Convert<T, V>::From(x < 0 ? V{0} : x);
     } else {
-      return Convert<T, V>::From(x * Phi(x));
+      return Convert<T, V>::From(x * NormalFor<T>(x).distribution);
     }
   }
 };
@@ -227,10 +260,8 @@ struct SlopeTimes {
     if constexpr (kActivation == Activation::kRelu) {
       return Convert<T, V>::From(x > 0 ? Load(above) : V{0});
     } else {
-      constexpr V kDensityAtZero =
-          static_cast<V>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2);
-      const V density = std::exp(V{-0.5} * x * x) * kDensityAtZero;
-      return Convert<T, V>::From((Phi(x) + x * density) * Load(above));
+      const Normal<V> normal = NormalFor<T>(x);
+      return Convert<T, V>::From((normal.distribution + x * normal.density) * Load(above));
     }
   }
 };

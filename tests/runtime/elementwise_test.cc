@@ -1,7 +1,11 @@
 #include "lockstep/runtime/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <numbers>
+#include <numeric>
 #include <vector>
 
 #include "lockstep/tests/catch.h"
@@ -131,6 +135,31 @@ TEST_CASE("GELU and its slope are the exact ones") {
         CHECK(std::abs(Values(worker, grad)[0] - 2 * point.slope) <=
               4 * Tolerance(dtype) * std::abs(point.slope) + 1e-10);
       }
+    }
+  }
+}
+
+TEST_CASE("GELU of every 16-bit number is next to the exact one") {
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+      std::vector<std::uint16_t> bits(1 << 16);
+      std::iota(bits.begin(), bits.end(), std::uint16_t{0});
+      const Tensor numbers = Tensor::View(bits.data(), {1 << 16}, dtype);
+      const Tensor x = *worker.Empty({1 << 16}, dtype);
+      REQUIRE_OK(Copy(worker, numbers, x));
+      const std::vector<double> in = Values(worker, x);
+      const std::vector<double> out = Values(worker, *Gelu(worker, x));
+      int far = 0;
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        if (!std::isfinite(in[i])) continue;
+        const double exact = in[i] * 0.5 * std::erfc(-in[i] * std::numbers::sqrt2 / 2);
+        // A step is this much, or that of the smallest numbers.
+        const double step = std::max(std::abs(exact) * Epsilon(dtype),
+                                     dtype == DType::kFloat16 ? 0x1p-24 : 0x1p-126);
+        far += !(std::abs(out[i] - exact) <= step);
+      }
+      CHECK(far == 0);
     }
   }
 }
