@@ -13,7 +13,8 @@ namespace {
 
 TEST_CASE("bad input is one clear line and exit code 2") {
   const Sandbox sandbox;
-  CheckRefused(sandbox, "trane", "unknown verb \"trane\"; there are train, bench, info and help");
+  CheckRefused(sandbox, "trane",
+               "unknown verb \"trane\"; there are train, bench, check, info and help");
   CheckRefused(sandbox, "train --epoch=3", "unknown flag --epoch; did you mean --epochs?");
   CheckRefused(sandbox, "train --no_such_thing_at_all", "unknown flag --no_such_thing_at_all");
   CheckRefused(sandbox, "train --factor=3", "unknown flag --factor");
@@ -67,6 +68,11 @@ TEST_CASE("bad input is one clear line and exit code 2") {
   CheckRefused(sandbox, "bench mlp --devices=cpu --peer=nccl_symmetric", "for collectives alone");
   CheckRefused(sandbox, "bench mlp --devices=cpu --tune", "--tune for all_reduce");
   CheckRefused(sandbox, "bench limits --devices=cpu", "limits: they are those of GPUs");
+  CheckRefused(sandbox, "check --minutes=0", "--minutes=0: it must be above 0");
+  CheckRefused(sandbox, "check --minutes=nan", "must be above 0");
+  CheckRefused(sandbox, "check --ranks=0", "--ranks=0: it must be at least 1");
+  CheckRefused(sandbox, "check --epochs=3", "unknown flag --epochs");
+  CheckRefused(sandbox, "check all", "\"all\" is not a flag");
   CheckRefused(sandbox, "info --ranks", "--ranks needs a value");
 }
 

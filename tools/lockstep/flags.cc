@@ -27,10 +27,15 @@ ABSL_FLAG(std::string, optimizer, "sgd", "sgd (momentum 0.9) or adamw");
 ABSL_FLAG(std::string, activation, "gelu", "gelu or relu");
 ABSL_FLAG(std::string, dtype, "float32",
           "type of weights and activations: float32, bfloat16 or float16");
-ABSL_FLAG(int, seed, 1, "decides the first weights and the order of the images");
+ABSL_FLAG(int, seed, 1,
+          "train: decides the first weights and the order of the images; check: what goes wrong");
 ABSL_FLAG(std::string, data, lockstep::tools::kFashionMnistDirectory,
           "directory of the image set, as IDX files, gzipped or plain");
 ABSL_FLAG(bool, verify, false, "also train with one rank, and compare losses and weights");
+
+ABSL_FLAG(bool, campaign, false,
+          "check: let groups of 2, 3, 4 and 8 ranks go wrong in every way, again and again");
+ABSL_FLAG(double, minutes, 1, "check: how long the campaign takes");
 
 ABSL_FLAG(std::string, b, "1K", "smallest size in bytes");
 ABSL_FLAG(std::string, e, "64M", "largest size in bytes");
@@ -62,6 +67,8 @@ const std::vector<const char*> kInfoFlags = {"devices", "ranks"};
 const std::vector<const char*> kTrainFlags = {
     "devices",   "ranks",      "pin",   "hidden", "epochs", "batch",  "learning_rate",
     "optimizer", "activation", "dtype", "seed",   "data",   "format", "verify"};
+const std::vector<const char*> kCheckFlags = {"devices", "ranks",   "campaign",
+                                              "seed",    "minutes", "format"};
 const std::vector<const char*> kBenchFlags = {
     "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format",
     // The MLP.
@@ -101,6 +108,24 @@ absl::StatusOr<Executor::Options> ExecutorOptionsFromFlags() {
   if (ranks.has_value()) LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("ranks", *ranks));
   options.world_size = ranks.value_or(0);
   options.pin_threads = absl::GetFlag(FLAGS_pin);
+  return options;
+}
+
+absl::StatusOr<CheckOptions> CheckOptionsFromFlags() {
+  CheckOptions options;
+  LOCKSTEP_ASSIGN_OR_RETURN(const Executor::Options executor, ExecutorOptionsFromFlags());
+  LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
+  // "auto" would ask the driver for GPUs, and a process that has done so cannot fork.
+  if (absl::GetFlag(FLAGS_devices) != "auto") options.devices = executor.devices;
+  if (executor.world_size > 0) options.world_sizes = {executor.world_size};
+  const double minutes = absl::GetFlag(FLAGS_minutes);
+  if (!(minutes > 0) || !std::isfinite(minutes)) {
+    return absl::InvalidArgumentError(absl::StrCat("--minutes=", minutes, ": it must be above 0"));
+  }
+  options.length = absl::Minutes(minutes);
+  options.campaign = absl::GetFlag(FLAGS_campaign);
+  options.seed = static_cast<std::uint64_t>(absl::GetFlag(FLAGS_seed));
+  options.json = absl::GetFlag(FLAGS_format) == "json";
   return options;
 }
 

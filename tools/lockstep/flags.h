@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "lockstep/runtime/executor.h"
 #include "lockstep/tools/lockstep/bench.h"
+#include "lockstep/tools/lockstep/check.h"
 #include "lockstep/tools/lockstep/train.h"
 
 namespace lockstep::tools {
@@ -26,10 +27,12 @@ std::string DescribeFlags(absl::Span<const char* const> flags);
 absl::StatusOr<Executor::Options> ExecutorOptionsFromFlags();
 absl::StatusOr<TrainOptions> TrainOptionsFromFlags();
 absl::StatusOr<BenchOptions> BenchOptionsFromFlags();
+absl::StatusOr<CheckOptions> CheckOptionsFromFlags();
 
 extern const std::vector<const char*> kInfoFlags;
 extern const std::vector<const char*> kTrainFlags;
 extern const std::vector<const char*> kBenchFlags;
+extern const std::vector<const char*> kCheckFlags;
 
 }  // namespace lockstep::tools
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_join.h"
 #include "lockstep/tools/lockstep/bench.h"
+#include "lockstep/tools/lockstep/check.h"
 #include "lockstep/tools/lockstep/flags.h"
 #include "lockstep/tools/lockstep/info.h"
 #include "lockstep/tools/lockstep/train.h"
@@ -35,6 +36,12 @@ absl::Status RunBench(const Arguments& others) {
   return Bench(others.front(), options);
 }
 
+absl::Status RunCheck(const Arguments& others) {
+  LOCKSTEP_RETURN_IF_ERROR(NoArguments(others));
+  LOCKSTEP_ASSIGN_OR_RETURN(const CheckOptions options, CheckOptionsFromFlags());
+  return Check(options);
+}
+
 absl::Status RunInfo(const Arguments& others) {
   LOCKSTEP_RETURN_IF_ERROR(NoArguments(others));
   LOCKSTEP_ASSIGN_OR_RETURN(const Executor::Options options, ExecutorOptionsFromFlags());
@@ -54,6 +61,8 @@ const Verb kVerbs[] = {
     {"bench", " WHAT",
      "time a collective, an MLP, the barrier or the executor, and check the results", kBenchFlags,
      RunBench},
+    {"check", "", "see whether groups survive what goes wrong, and how fast", kCheckFlags,
+     RunCheck},
     {"info", "", "say what this build and this machine offer", kInfoFlags, RunInfo},
 };
 
@@ -95,7 +104,8 @@ int Main(const Arguments& arguments) {
   for (const Verb& verb : kVerbs) {
     if (arguments[0] == verb.name) return RunVerb(verb, {arguments.begin() + 1, arguments.end()});
   }
-  std::fprintf(stderr, "lockstep: unknown verb \"%s\"; there are train, bench, info and help\n",
+  std::fprintf(stderr,
+               "lockstep: unknown verb \"%s\"; there are train, bench, check, info and help\n",
                arguments[0].c_str());
   return 2;
 }

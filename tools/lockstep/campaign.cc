@@ -1,0 +1,136 @@
+#include "lockstep/tools/lockstep/campaign.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <new>
+#include <numeric>
+#include <sstream>
+
+#include "absl/time/clock.h"
+#include "lockstep/tests/harness/child_process.h"
+
+namespace lockstep::tools {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Milliseconds(50);
+// What the child may take beyond the campaign itself.
+constexpr absl::Duration kGrace = absl::Seconds(30);
+// Everything has been done once by then, and what is kept for later is there.
+constexpr int kWarmUp = 100;
+constexpr std::int64_t kMemorySlack = 8 << 20;
+
+// Shared with the child, so that what it saw outlives it.
+struct Counts {
+  CampaignResult result;  // but for its text
+  char first_failure[2000] = "";
+};
+
+struct Resources {
+  std::int64_t threads = 0;
+  std::int64_t descriptors = 0;
+  std::int64_t memory_bytes = 0;
+
+  static Resources Now() {
+    Resources now;
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+      std::istringstream words(line);
+      std::string name;
+      std::int64_t value = 0;
+      words >> name >> value;
+      if (name == "Threads:") now.threads = value;
+      if (name == "VmRSS:") now.memory_bytes = value << 10;
+    }
+    if (DIR* const folder = opendir("/proc/self/fd"); folder != nullptr) {
+      while (readdir(folder) != nullptr) ++now.descriptors;
+      closedir(folder);
+    }
+    return now;
+  }
+
+  // How many of the three have grown.
+  std::int64_t GrownSince(const Resources& before) const {
+    return (threads > before.threads) + (descriptors > before.descriptors) +
+           (memory_bytes > before.memory_bytes + kMemorySlack);
+  }
+};
+
+void Note(Counts& counts, absl::string_view failure) {
+  if (counts.first_failure[0] == 0) {
+    std::snprintf(counts.first_failure, sizeof(counts.first_failure), "%.*s",
+                  static_cast<int>(failure.size()), failure.data());
+  }
+}
+
+void Add(const EpisodePlan& plan, std::uint64_t seed, const EpisodeFindings& findings,
+         Counts& counts) {
+  CampaignResult& result = counts.result;
+  const auto kind = static_cast<std::size_t>(plan.mishap);
+  const bool right =
+      findings.survived.ok() && findings.split_verdicts == 0 && findings.wrong_results == 0;
+  result.episodes += 1;
+  result.good_rounds += findings.good_rounds;
+  result.happened[kind] += 1;
+  result.survived[kind] += right;
+  result.split_verdicts += findings.split_verdicts;
+  result.wrong_results += findings.wrong_results;
+  result.slow += findings.slow;
+  if (!right) {
+    Note(counts, absl::StrCat("episode ", seed, " (rank ", plan.rank, ", ", Name(plan.mishap),
+                              ", call ", plan.at, " of ", plan.calls.size(), "): ",
+                              findings.split_verdicts, " split verdicts, ", findings.wrong_results,
+                              " wrong results; ", findings.survived.ToString()));
+  }
+}
+
+absl::Status RunEpisodes(const CampaignOptions& options, Counts& counts) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = options.devices,
+                                                             .world_size = options.world_size}));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
+                            CollectiveBarrier::Create(*executor, {.timeout = kTimeout}));
+  const absl::Time end = absl::Now() + options.length;
+  Resources before;
+  for (std::uint64_t seed = options.seed << 32; absl::Now() < end; ++seed) {
+    if (counts.result.episodes == kWarmUp) before = Resources::Now();
+    const EpisodePlan plan = PlanEpisode(seed, options.world_size);
+    Add(plan, seed, RunEpisode(plan, *executor, *barrier, kTimeout), counts);
+  }
+  if (counts.result.episodes > kWarmUp) {
+    counts.result.leaks = Resources::Now().GrownSince(before);
+    if (counts.result.leaks > 0)
+      Note(counts, "there are more threads, file descriptors or memory in the end");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool CampaignResult::good() const {
+  return happened == survived && split_verdicts == 0 && wrong_results == 0 && leaks == 0 &&
+         hangs == 0 && first_failure.empty();
+}
+
+CampaignResult RunCampaign(const CampaignOptions& options) {
+  void* const shared =
+      mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  LOCKSTEP_CHECK(shared != MAP_FAILED);
+  auto* const counts = new (shared) Counts;
+  const absl::Status ran =
+      testing::RunInChild(options.length + kGrace, [&] { return RunEpisodes(options, *counts); });
+  CampaignResult result = counts->result;
+  result.first_failure = counts->first_failure;
+  if (!ran.ok()) {
+    result.hangs += absl::IsDeadlineExceeded(ran);
+    if (result.first_failure.empty()) result.first_failure = ran.ToString();
+  }
+  counts->~Counts();
+  munmap(shared, sizeof(Counts));
+  return result;
+}
+
+}  // namespace lockstep::tools

@@ -1,0 +1,183 @@
+#include "lockstep/tools/lockstep/campaign_episode.h"
+
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/time/clock.h"
+#include "lockstep/tools/lockstep/episode_rank.h"
+
+namespace lockstep::tools {
+namespace {
+
+// Aborts from outside, at moments of their own, until they are joined.
+class Outsiders {
+ public:
+  Outsiders(const EpisodePlan& plan, CollectiveBarrier& barrier) {
+    if (plan.mishap != Mishap::kAborts) return;
+    std::mt19937_64 random(plan.seed + 1000);
+    for (int i = 1 + Draw(random, 3); i > 0; --i) {
+      threads_.emplace_back([&barrier, wait = absl::Microseconds(Draw(random, 400)), i] {
+        absl::SleepFor(wait);
+        barrier.Abort(absl::CancelledError(absl::StrCat("planned: abort ", i)));
+      });
+    }
+  }
+  void Join() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+bool MustFail(Mishap mishap) {
+  return mishap != Mishap::kNone && mishap != Mishap::kLate && mishap != Mishap::kAborts;
+}
+
+// Whether this rank's last call has to have failed when the group has.
+bool MustNotice(const EpisodePlan& plan, int rank) {
+  const bool its_own = rank == plan.rank;
+  switch (plan.mishap) {
+    case Mishap::kError:
+    case Mishap::kException:
+    case Mishap::kThreadEnds:
+    case Mishap::kNeverArrives:
+    case Mishap::kSkips:
+      return !its_own;
+    case Mishap::kExtra:
+      return its_own;
+    case Mishap::kAborts:  // perhaps when all was over
+      return false;
+    default:
+      return true;
+  }
+}
+
+// What Run() has to return when the rank itself has failed.
+bool IsPlanned(Mishap mishap, const absl::Status& ran) {
+  switch (mishap) {
+    case Mishap::kError:
+      return ran == absl::DataLossError(EpisodeRank::kPlanned);
+    case Mishap::kException:
+      return absl::IsInternal(ran) && absl::StrContains(ran.message(), EpisodeRank::kPlanned);
+    case Mishap::kThreadEnds:
+      return absl::StrContains(ran.message(), "thread ended");
+    default:
+      return ran.ok() != MustFail(mishap) || mishap == Mishap::kAborts;
+  }
+}
+
+struct Outcome {
+  absl::Status ran;
+  /// Of the group.
+  absl::Status cause;
+  std::vector<EpisodeRank> ranks;
+};
+
+Outcome Execute(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& barrier,
+                absl::Duration timeout) {
+  Outcome outcome;
+  for (int rank = 0; rank < executor.world_size(); ++rank)
+    outcome.ranks.emplace_back(plan, barrier, timeout, rank);
+  Outsiders outsiders(plan, barrier);
+  outcome.ran = executor.Run([&](Worker& worker) {
+    return outcome.ranks[static_cast<std::size_t>(worker.rank())].Run(worker);
+  });
+  outsiders.Join();
+  outcome.cause = barrier.status();
+  return outcome;
+}
+
+void Count(const EpisodePlan& plan, const Outcome& outcome, EpisodeFindings& findings) {
+  for (std::size_t round = 0; round <= plan.calls.size(); ++round) {
+    std::size_t ok = 0;
+    std::size_t failed = 0;
+    for (const EpisodeRank& rank : outcome.ranks) {
+      if (rank.verdicts().size() <= round) continue;
+      ++(rank.verdicts()[round].ok() ? ok : failed);
+    }
+    findings.good_rounds += ok == outcome.ranks.size();
+    findings.split_verdicts += ok > 0 && failed > 0;
+  }
+  for (const EpisodeRank& rank : outcome.ranks) findings.wrong_results += rank.wrong_results();
+}
+
+// What contradicts the promises.
+absl::Status Judge(const EpisodePlan& plan, const Outcome& outcome) {
+  const auto wrong = [&](absl::string_view what) {
+    return absl::InternalError(absl::StrCat(what, "; Run returned ", outcome.ran.ToString(),
+                                            ", the group says ", outcome.cause.ToString()));
+  };
+  if (!IsPlanned(plan.mishap, outcome.ran))
+    return wrong("Run returned something else than planned");
+  for (int rank = 0; rank < static_cast<int>(outcome.ranks.size()); ++rank) {
+    const EpisodeRank& seen = outcome.ranks[static_cast<std::size_t>(rank)];
+    const bool failed = !seen.verdicts().empty() && !seen.verdicts().back().ok();
+    if (seen.worked_on())
+      return wrong(absl::StrCat("rank ", rank, "'s call on the failed group was not refused"));
+    if (failed && outcome.cause.ok()) {
+      return wrong(absl::StrCat("rank ", rank, " got ", seen.verdicts().back().ToString()));
+    }
+    if (!failed && !outcome.cause.ok() && MustNotice(plan, rank)) {
+      return wrong(absl::StrCat("rank ", rank, " noticed nothing"));
+    }
+    if (failed && rank != plan.rank &&
+        !absl::StrContains(seen.verdicts().back().message(), outcome.cause.message())) {
+      return wrong(absl::StrCat("rank ", rank, " was told ", seen.verdicts().back().ToString()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Nobody stayed away, and still a wait ran out.
+bool IsSlow(const EpisodePlan& plan, const Outcome& outcome) {
+  return !MustFail(plan.mishap) && absl::IsDeadlineExceeded(outcome.cause);
+}
+
+}  // namespace
+
+absl::string_view Name(Mishap mishap) {
+  constexpr absl::string_view kNames[kNumMishaps] = {
+      "nothing",     "comes late",     "returns an error", "throws",        "its thread ends",
+      "never comes", "comes too late", "wrong count",      "wrong type",    "wrong reduction",
+      "wrong kind",  "null pointer",   "one call less",    "one call more", "aborts from outside"};
+  return kNames[static_cast<int>(mishap)];
+}
+
+EpisodePlan PlanEpisode(std::uint64_t seed, int world_size) {
+  constexpr CollectiveKind kKinds[] = {CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter,
+                                       CollectiveKind::kAllGather, CollectiveKind::kBroadcast,
+                                       CollectiveKind::kAllToAll};
+  constexpr ReduceOp kOps[] = {ReduceOp::kSum, ReduceOp::kAverage, ReduceOp::kProduct,
+                               ReduceOp::kMin, ReduceOp::kMax};
+  std::mt19937_64 random(seed);
+  EpisodePlan plan;
+  for (int i = 1 + Draw(random, 6); i > 0; --i) {
+    plan.calls.push_back({.kind = kKinds[Draw(random, 5)],
+                          .dtype = kAllDTypes[static_cast<std::size_t>(Draw(random, 6))],
+                          .op = kOps[Draw(random, 5)],
+                          .in_place = Draw(random, 2) == 0,
+                          .bytes = 512 << Draw(random, 6)});
+  }
+  plan.mishap = static_cast<Mishap>(Draw(random, kNumMishaps));
+  plan.rank = Draw(random, world_size);
+  plan.at = Draw(random, static_cast<int>(plan.calls.size()));
+  plan.seed = random();
+  return plan;
+}
+
+EpisodeFindings RunEpisode(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& barrier,
+                           absl::Duration timeout) {
+  EpisodeFindings findings;
+  const EpisodePlan healthy{.calls = {plan.calls.front()}, .seed = plan.seed};
+  for (const EpisodePlan* part : {&plan, &healthy}) {
+    const Outcome outcome = Execute(*part, executor, barrier, timeout);
+    Count(*part, outcome, findings);
+    findings.slow |= IsSlow(*part, outcome);
+    findings.survived.Update(IsSlow(*part, outcome) ? absl::OkStatus() : Judge(*part, outcome));
+    findings.survived.Update(barrier.Reset());
+  }
+  return findings;
+}
+
+}  // namespace lockstep::tools
