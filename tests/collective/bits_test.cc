@@ -138,7 +138,7 @@ TEST_CASE("64 queued sums of changing values, large and small in turn, are all r
 }
 
 // F30. On a GPU, asking the driver for memory may wait for a device, and so for a peer.
-TEST_CASE("an allocating and freeing thread of the host's does not stop the collectives") {
+TEST_CASE("F30: an allocating and freeing thread of the host's does not stop the collectives") {
   for (auto& transport : Transports()) {
     // Where it is asked for on a shared GPU, nothing else may run there.
     if (transport.options.transport == TransportKind::kPeer) continue;

@@ -349,7 +349,7 @@ TEST_CASE("split makes groups by color, numbered by key, that work beside their 
 
 // ThreadSanitizer would shadow the 4 GiB four times over.
 #ifndef __SANITIZE_THREAD__
-TEST_CASE("counts may be over 2^31") {
+TEST_CASE("F18: counts may be over 2^31") {
   // Memory that is only read stays unmapped, so this takes 4 GiB.
   constexpr std::int64_t kCount = (std::int64_t{1} << 31) + 3;
   constexpr std::size_t kBytes = static_cast<std::size_t>(kCount) * 2;

@@ -59,7 +59,7 @@ Tensor First(Guarded& data, std::int64_t count, DType dtype = DType::kFloat32) {
   return Tensor::View(data.data(), {count}, dtype);
 }
 
-TEST_CASE("a wrong count on one rank is an error on all, with every rank's count") {
+TEST_CASE("F7: a wrong count on one rank is an error on all, with every rank's count") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     const std::int64_t count = comm.rank() == 1 ? 11 : 12;
     return comm.AllReduce(First(in, count), First(out, count));
@@ -69,7 +69,7 @@ TEST_CASE("a wrong count on one rank is an error on all, with every rank's count
                  "rank 1: all_reduce (float32 x 11, sum)"});
 }
 
-TEST_CASE("a wrong element type is named") {
+TEST_CASE("F8: a wrong element type is named") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     const DType dtype = comm.rank() == 2 ? DType::kInt32 : DType::kFloat32;
     return comm.AllReduce(First(in, 12, dtype), First(out, 12, dtype));
@@ -78,7 +78,7 @@ TEST_CASE("a wrong element type is named") {
                 {"differ in element type", "rank 2: all_reduce (int32 x 12, sum)"});
 }
 
-TEST_CASE("a wrong reduction is named") {
+TEST_CASE("F9: a wrong reduction is named") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.AllReduce(First(in, 12), First(out, 12),
                           comm.rank() == 0 ? ReduceOp::kMax : ReduceOp::kSum);
@@ -87,7 +87,7 @@ TEST_CASE("a wrong reduction is named") {
                 {"differ in reduction", "rank 0: all_reduce (float32 x 12, max)"});
 }
 
-TEST_CASE("a wrong root is named") {
+TEST_CASE("F10: a wrong root is named") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.Broadcast(First(in, 12), First(out, 12), comm.rank() == 2 ? 1 : 0);
   });
@@ -95,7 +95,7 @@ TEST_CASE("a wrong root is named") {
                 {"differ in root", "root 0", "rank 2: broadcast (float32 x 12, root 1)"});
 }
 
-TEST_CASE("different operations in one round are listed rank by rank") {
+TEST_CASE("F11: different operations in one round are listed rank by rank") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     if (comm.rank() == 0) return comm.Barrier();
     return comm.rank() == 1 ? comm.AllReduce(First(in, 12), First(out, 12))
@@ -106,7 +106,7 @@ TEST_CASE("different operations in one round are listed rank by rank") {
       {"differ in operation", "rank 0: barrier", "rank 1: all_reduce", "rank 2: broadcast"});
 }
 
-TEST_CASE("parts that do not make up the whole are an error on all ranks, with one text") {
+TEST_CASE("F19: parts that do not make up the whole are an error on all ranks, with one text") {
   const Statuses scatter = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.ReduceScatter(First(in, 10), First(out, 10 / kRanks));
   });
@@ -129,7 +129,7 @@ TEST_CASE("what one rank sends and another expects must be equal") {
                 {"rank 2 sends 5 elements to rank 1, which expects 4"});
 }
 
-TEST_CASE("one output given by two ranks is refused, naming both") {
+TEST_CASE("F17: one output given by two ranks is refused, naming both") {
   Guarded shared(DType::kFloat32, 12);
   const Statuses statuses = Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.AllReduce(in.tensor(), comm.rank() == 0 ? out.tensor() : shared.tensor());
@@ -183,7 +183,8 @@ void CheckRefusedTensors(const std::function<std::pair<Tensor, Tensor>(Guarded&,
                part);
 }
 
-TEST_CASE("tensors that cannot be are refused on their rank, and the others hear why") {
+TEST_CASE(
+    "F13, F15, F16: tensors that cannot be are refused on their rank, and the others hear why") {
   const auto at = [](Guarded& data, std::int64_t bytes, std::int64_t count) {
     return Tensor::View(static_cast<char*>(data.data()) + bytes, {count}, DType::kFloat32);
   };
@@ -258,7 +259,7 @@ TEST_CASE("an input that overlaps the wrong part of the whole is refused on all 
                 {"input and output of rank 1 overlap", "begins at element 4"});
 }
 
-TEST_CASE("null pointers are fine where there are no elements") {
+TEST_CASE("F14: null pointers are fine where there are no elements") {
   auto ranks = Ranks::Create(kRanks);
   REQUIRE_OK(ranks);
   const Tensor none = Tensor::View(nullptr, {0}, DType::kFloat16);

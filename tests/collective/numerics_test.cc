@@ -143,7 +143,7 @@ TEST_CASE("16-bit types are summed in float32 and rounded once") {
 }
 
 TEST_CASE(
-    "infinities, denormals and signed zeros give the same bits on all ranks, a thousand times "
+    "F21: infinities, denormals and signed zeros give the same bits on all ranks, a thousand times "
     "over") {
   auto ranks = Ranks::Create(3);
   REQUIRE_OK(ranks);
@@ -166,7 +166,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a NaN on one rank is the same NaN at the same index on all ranks, under every operation") {
+    "F20: a NaN on one rank is the same NaN at the same index on all ranks, under every operation") {
   auto ranks = Ranks::Create(4);
   REQUIRE_OK(ranks);
   for (const ReduceOp op : kAllReduceOps) {
@@ -180,7 +180,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "the NaN check names rank, index and operation on all ranks, moves nothing, and leaves the "
+    "F20: the NaN check names rank, index and operation on all ranks, moves nothing, and leaves the "
     "group usable") {
   auto ranks = Ranks::Create(3, {.check_nan = true});
   REQUIRE_OK(ranks);

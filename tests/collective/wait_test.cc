@@ -152,6 +152,45 @@ TEST_CASE(
   });
 }
 
+TEST_CASE(
+    "F47: those who are left make a group of their own, and the one who was missing is stale") {
+  SURVIVES([]() -> absl::Status {
+    constexpr int kRanks = 4;
+    for (int missing = 0; missing < kRanks; ++missing) {
+      const std::vector<Stream> streams(kRanks);
+      LOCKSTEP_ASSIGN_OR_RETURN(auto before,
+                                CollectiveBarrier::Create(streams, {.timeout = kTimeout}));
+      LOCKSTEP_ASSIGN_OR_RETURN(auto after,
+                                CollectiveBarrier::Create(absl::MakeSpan(streams).subspan(1), {}));
+      std::atomic<int> left{0};
+      std::atomic<bool> reset{false};
+      std::vector<absl::Status> results(kRanks);
+      std::vector<std::thread> threads;
+      for (int rank = 0; rank < kRanks; ++rank) {
+        threads.emplace_back([&, rank] {
+          absl::Status& result = results[static_cast<std::size_t>(rank)];
+          Communicator& old_end = before->communicator(rank);
+          if (rank == missing) {
+            while (!reset) std::this_thread::yield();
+            result = ExpectStatus(AllReduceOne(old_end), Code::kCancelled, "missed a failure");
+            return;
+          }
+          result = ExpectStatus(AllReduceOne(old_end), Code::kDeadlineExceeded, "did not arrive");
+          if (++left == kRanks - 1) {
+            result.Update(before->Reset());
+            reset = true;
+          }
+          Communicator& end = after->communicator(rank < missing ? rank : rank - 1);
+          for (int round = 0; round < 100; ++round) result.Update(AllReduceOne(end));
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      for (const absl::Status& result : results) LOCKSTEP_RETURN_IF_ERROR(result);
+    }
+    return absl::OkStatus();
+  });
+}
+
 // The wall clock jumps by an hour at every look while this is set. The executable's own function
 // goes before the C library's, also for the libraries.
 std::atomic<bool> clock_jumps{false};

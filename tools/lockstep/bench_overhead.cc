@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "lockstep/collective/collective_barrier.h"
+#include "lockstep/tests/harness/perturbed_communicator.h"
 #include "lockstep/tools/lockstep/bench.h"
 #include "nlohmann/json.hpp"
 
@@ -133,6 +134,11 @@ absl::Status BenchBarrier(const BenchOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
   LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor, options.barrier));
   const int ranks = executor->world_size();
+  std::vector<std::unique_ptr<testing::PerturbedCommunicator>> unperturbed;
+  for (int rank = 0; rank < ranks; ++rank) {
+    unperturbed.push_back(std::make_unique<testing::PerturbedCommunicator>(
+        ours->communicator(rank), testing::Perturbation()));
+  }
   std::barrier<> standard(ranks);
   pthread_barrier_t posix;
   pthread_barrier_init(&posix, nullptr, static_cast<unsigned>(ranks));
@@ -143,19 +149,21 @@ absl::Status BenchBarrier(const BenchOptions& options) {
                       },
                       {}};
   };
-  absl::Status status =
-      Compete("barrier", options, ranks,
-              {contestant("Communicator::Barrier",
-                          [&](int rank) { return ours->communicator(rank).Barrier(); }),
-               contestant("std::barrier",
-                          [&](int) {
-                            standard.arrive_and_wait();
-                            return absl::OkStatus();
-                          }),
-               contestant("pthread_barrier", [&](int) {
-                 pthread_barrier_wait(&posix);
-                 return absl::OkStatus();
-               })});
+  absl::Status status = Compete(
+      "barrier", options, ranks,
+      {contestant("Communicator::Barrier",
+                  [&](int rank) { return ours->communicator(rank).Barrier(); }),
+       contestant("PerturbedCommunicator, idle",
+                  [&](int rank) { return unperturbed[static_cast<std::size_t>(rank)]->Barrier(); }),
+       contestant("std::barrier",
+                  [&](int) {
+                    standard.arrive_and_wait();
+                    return absl::OkStatus();
+                  }),
+       contestant("pthread_barrier", [&](int) {
+         pthread_barrier_wait(&posix);
+         return absl::OkStatus();
+       })});
   pthread_barrier_destroy(&posix);
   return status;
 }
