@@ -9,6 +9,26 @@
 namespace lockstep {
 namespace {
 
+// The end of a rank that there is not.
+class NoRank final : public Communicator {
+ public:
+  explicit NoRank(int world_size) : Communicator(-1, world_size, Device::Cpu()) {}
+  CommunicatorStats stats() const override { return {}; }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return Error(); }
+  absl::Status Synchronize() override { return Error(); }
+
+ protected:
+  absl::Status Execute(const CollectiveCall&) override { return Error(); }
+  absl::Status Refuse(const CollectiveCall&, absl::Status) override { return Error(); }
+
+ private:
+  absl::Status Error() const {
+    return absl::InvalidArgumentError(
+        absl::StrCat("communicator: asked for a rank that the group does not have; it has ",
+                     world_size(), ", from 0 to ", world_size() - 1));
+  }
+};
+
 absl::StatusOr<internal::LocalGroup::Options> Convert(const CollectiveBarrier::Options& options) {
   if (options.timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(absl::StrCat("collective barrier: timeout ",
@@ -72,7 +92,7 @@ CollectiveBarrier::CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group
   for (int rank = 0; rank < group_->world_size(); ++rank) {
     communicators_.push_back(std::make_unique<internal::LocalCommunicator>(group_, rank));
   }
-  communicators_.push_back(internal::MakeNoRank(group_->world_size()));
+  communicators_.push_back(std::make_unique<NoRank>(group_->world_size()));
 }
 
 CollectiveBarrier::~CollectiveBarrier() {

@@ -29,30 +29,7 @@ bool HasFloatingInput(const CollectiveCall& call) {
   return reduces && IsFloating(call.dtype);
 }
 
-class NoRank final : public Communicator {
- public:
-  explicit NoRank(int world_size) : Communicator(-1, world_size, Device::Cpu()) {}
-  CommunicatorStats stats() const override { return {}; }
-  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return Error(); }
-  absl::Status Synchronize() override { return Error(); }
-
- protected:
-  absl::Status Execute(const CollectiveCall&) override { return Error(); }
-  absl::Status Refuse(const CollectiveCall&, absl::Status) override { return Error(); }
-
- private:
-  absl::Status Error() const {
-    return absl::InvalidArgumentError(
-        absl::StrCat("communicator: asked for a rank that the group does not have; it has ",
-                     world_size(), ", from 0 to ", world_size() - 1));
-  }
-};
-
 }  // namespace
-
-std::unique_ptr<Communicator> MakeNoRank(int world_size) {
-  return std::make_unique<NoRank>(world_size);
-}
 
 LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank)
     : Communicator(rank, group->world_size(),

@@ -71,9 +71,6 @@ class alignas(128) LocalCommunicator final : public Communicator {
   std::chrono::nanoseconds total_time_{0};
 };
 
-/// An end of no rank: refuses every call.
-std::unique_ptr<Communicator> MakeNoRank(int world_size);
-
 }  // namespace lockstep::internal
 
 #endif  // LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_

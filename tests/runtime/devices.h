@@ -14,6 +14,9 @@
 
 namespace lockstep::testing {
 
+inline constexpr DType kFloatingTypes[] = {DType::kFloat32, DType::kFloat64, DType::kFloat16,
+                                           DType::kBFloat16};
+
 /// The CPU, and the first GPU where there is one.
 ///   for (const Device device : TestDevices()) { Worker worker = MakeWorker(device); ... }
 inline std::vector<Device> TestDevices() {
@@ -83,6 +86,13 @@ inline double Epsilon(DType dtype) {
   if (dtype == DType::kFloat64) return 0x1p-52;
   if (dtype == DType::kFloat32) return 0x1p-23;
   return dtype == DType::kFloat16 ? 0x1p-10 : 0x1p-7;
+}
+
+/// What a result of a few steps in float32, rounded to `dtype`, may be off, relative.
+inline double Tolerance(DType dtype) {
+  if (dtype == DType::kFloat64) return 1e-14;
+  if (dtype == DType::kFloat32) return 1e-6;
+  return Epsilon(dtype) / 2;
 }
 
 }  // namespace lockstep::testing

@@ -12,14 +12,12 @@
 namespace lockstep {
 namespace {
 
+using testing::kFloatingTypes;
 using testing::Make;
 using testing::MakeWorker;
 using testing::Says;
 using testing::TestDevices;
 using testing::Values;
-
-constexpr DType kFloatingTypes[] = {DType::kFloat32, DType::kFloat64, DType::kFloat16,
-                                    DType::kBFloat16};
 
 // Small whole numbers, whose products and sums are exact in every type.
 Tensor MakeMatrix(Worker& worker, std::int64_t rows, std::int64_t columns, DType dtype, int salt) {

@@ -73,7 +73,8 @@ TEST_CASE("more than there is, and devices that are not there, are refused") {
   CHECK(MakePool()->Allocate(std::int64_t{1} << 62).status().code() ==
         absl::StatusCode::kResourceExhausted);
   CHECK(MakePool()->Allocate(-1).status().code() == absl::StatusCode::kResourceExhausted);
-  CHECK(MemoryPool::Create(Stream(Device::Cuda(1007), nullptr)).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(MemoryPool::Create(Stream(Device::Cuda(1007), nullptr)).status().code() ==
+        absl::StatusCode::kUnavailable);
 }
 
 }  // namespace

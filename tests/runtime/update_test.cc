@@ -11,15 +11,13 @@ namespace {
 
 using testing::Difference;
 using testing::Epsilon;
+using testing::kFloatingTypes;
 using testing::Make;
 using testing::MakeWorker;
 using testing::Says;
 using testing::Spread;
 using testing::TestDevices;
 using testing::Values;
-
-constexpr DType kFloatingTypes[] = {DType::kFloat32, DType::kFloat64, DType::kFloat16,
-                                    DType::kBFloat16};
 
 // [1], holding `value`.
 Tensor MakeOne(Worker& worker, double value, DType dtype = DType::kFloat64) {
@@ -76,7 +74,9 @@ TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot 
   }
 }
 
-TEST_CASE("every device takes the CPU's steps to the last bit, with any number of elements and any types") {
+TEST_CASE(
+    "every device takes the CPU's steps to the last bit, with any number of elements and any "
+    "types") {
   // Master and value after three steps.
   const auto step = [](Worker& worker, bool adamw, std::int64_t count, DType master, DType value) {
     const auto make = [&](DType dtype, int salt) {
