@@ -70,7 +70,8 @@ TEST_CASE("bad input is one clear line and exit code 2") {
   CheckRefused(sandbox, "bench limits --devices=cpu", "limits: they are those of GPUs");
   CheckRefused(sandbox, "check --minutes=0", "--minutes=0: it must be above 0");
   CheckRefused(sandbox, "check --minutes=nan", "must be above 0");
-  CheckRefused(sandbox, "check --ranks=0", "--ranks=0: it must be at least 1");
+  CheckRefused(sandbox, "check --ranks=1", "--ranks=1: it must be from 2 to 1000");
+  CheckRefused(sandbox, "check --devices=cpu", "unknown flag --devices");
   CheckRefused(sandbox, "check --epochs=3", "unknown flag --epochs");
   CheckRefused(sandbox, "check all", "\"all\" is not a flag");
   CheckRefused(sandbox, "info --ranks", "--ranks needs a value");

@@ -89,7 +89,7 @@ void Add(const EpisodePlan& plan, std::uint64_t seed, const EpisodeFindings& fin
 }
 
 absl::Status RunEpisodes(const CampaignOptions& options, Counts& counts) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = options.devices,
+  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = {Device::Cpu()},
                                                              .world_size = options.world_size}));
   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
                             CollectiveBarrier::Create(*executor, {.timeout = kTimeout}));

@@ -10,7 +10,6 @@
 namespace lockstep::tools {
 
 struct CampaignOptions {
-  std::vector<Device> devices = {Device::Cpu()};
   int world_size = 2;
   std::uint64_t seed = 1;
   absl::Duration length = absl::Seconds(10);

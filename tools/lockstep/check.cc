@@ -121,8 +121,7 @@ absl::Status CheckCampaign(const CheckOptions& options) {
   std::string failures;
   for (const int world_size : options.world_sizes) {
     results.push_back(
-        RunCampaign({.devices = options.devices,
-                     .world_size = world_size,
+        RunCampaign({.world_size = world_size,
                      .seed = options.seed,
                      .length = options.length / static_cast<double>(options.world_sizes.size())}));
     rows.push_back(Row(world_size, results.back()));

@@ -6,12 +6,11 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "lockstep/runtime/device.h"
+#include "lockstep/runtime/status.h"
 
 namespace lockstep::tools {
 
 struct CheckOptions {
-  std::vector<Device> devices = {Device::Cpu()};
   /// One campaign each.
   std::vector<int> world_sizes = {2, 3, 4, 8};
   bool campaign = false;
@@ -21,8 +20,8 @@ struct CheckOptions {
   bool json = false;
 };
 
-/// Measures how fast aborts reach those who wait, or runs the campaign, and writes a table or JSON
-/// to stdout. kDataLoss: something was not survived.
+/// For ranks on the CPU: measures how fast aborts reach those who wait, or runs the campaign, and
+/// writes a table or JSON to stdout. kDataLoss: something was not survived.
 absl::Status Check(const CheckOptions& options);
 
 }  // namespace lockstep::tools

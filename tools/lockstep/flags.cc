@@ -67,8 +67,7 @@ const std::vector<const char*> kInfoFlags = {"devices", "ranks"};
 const std::vector<const char*> kTrainFlags = {
     "devices",   "ranks",      "pin",   "hidden", "epochs", "batch",  "learning_rate",
     "optimizer", "activation", "dtype", "seed",   "data",   "format", "verify"};
-const std::vector<const char*> kCheckFlags = {"devices", "ranks",   "campaign",
-                                              "seed",    "minutes", "format"};
+const std::vector<const char*> kCheckFlags = {"ranks", "campaign", "seed", "minutes", "format"};
 const std::vector<const char*> kBenchFlags = {
     "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format",
     // The MLP.
@@ -113,11 +112,14 @@ absl::StatusOr<Executor::Options> ExecutorOptionsFromFlags() {
 
 absl::StatusOr<CheckOptions> CheckOptionsFromFlags() {
   CheckOptions options;
-  LOCKSTEP_ASSIGN_OR_RETURN(const Executor::Options executor, ExecutorOptionsFromFlags());
   LOCKSTEP_RETURN_IF_ERROR(OneOf("format", absl::GetFlag(FLAGS_format), {"table", "json"}));
-  // "auto" would ask the driver for GPUs, and a process that has done so cannot fork.
-  if (absl::GetFlag(FLAGS_devices) != "auto") options.devices = executor.devices;
-  if (executor.world_size > 0) options.world_sizes = {executor.world_size};
+  if (const auto ranks = absl::GetFlag(FLAGS_ranks); ranks.has_value()) {
+    if (*ranks < 2 || *ranks > 1000) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--ranks=", *ranks, ": it must be from 2 to 1000"));
+    }
+    options.world_sizes = {*ranks};
+  }
   const double minutes = absl::GetFlag(FLAGS_minutes);
   if (!(minutes > 0) || !std::isfinite(minutes)) {
     return absl::InvalidArgumentError(absl::StrCat("--minutes=", minutes, ": it must be above 0"));
