@@ -22,7 +22,11 @@ constexpr absl::Duration kTimeout = absl::Milliseconds(50);
 constexpr absl::Duration kGrace = absl::Seconds(30);
 // Everything has been done once by then, and what is kept for later is there.
 constexpr int kWarmUp = 100;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::int64_t kMemorySlack = 1 << 30;  // these keep what is freed
+#else
 constexpr std::int64_t kMemorySlack = 8 << 20;
+#endif
 
 // Shared with the child, so that what it saw outlives it.
 struct Counts {
