@@ -1,0 +1,92 @@
+// Rounds of the barrier word that nothing disturbs. No wait ends by itself: a forgotten wake is a
+// deadlock.
+#include "lockstep/tests/explore/barrier_group.h"
+#include "lockstep/tests/explore/scenario.h"
+
+namespace lockstep::explore {
+namespace {
+
+constexpr int kRounds = 2;
+constexpr std::uint32_t kLastGeneration = (1u << 19) - 1;
+
+int RunRounds(int num_ranks, SpinPolicy spin, std::uint32_t first_generation = 0) {
+  Group group(num_ranks, spin, first_generation);
+  TheMachine().Run(num_ranks, num_ranks, [&](int rank) {
+    for (int round = 0; round < kRounds; ++round) group.Meet(rank, round, kNever);
+  });
+  TheMachine().Check(group.word().health().culprit == -1, "poisoned for no reason");
+  return group.Outcome(kRounds);
+}
+
+int Parking(int num_ranks) { return RunRounds(num_ranks, {}); }
+int Spinning(int num_ranks) { return RunRounds(num_ranks, {.close_polls = 1, .budget = kTick}); }
+int Yielding(int num_ranks) { return RunRounds(num_ranks, {.budget = kTick, .yields = true}); }
+int Wrapping(int num_ranks) { return RunRounds(num_ranks, {}, kLastGeneration); }
+
+// Without accidents a wait is one sleep and a release one wake, and who polls sees it at once.
+int AtNoCost(int num_ranks) {
+  Machine& machine = TheMachine();
+  RunRounds(num_ranks, {});
+  machine.Check(machine.parks() == kRounds * (num_ranks - 1), "a sleep in vain");
+  machine.Check(machine.unparks() == kRounds, "a wake in vain");
+  const Time start = machine.Now();
+  RunRounds(num_ranks, {.close_polls = 1000000});
+  RunRounds(num_ranks, {.budget = 100 * kTick});
+  machine.Check(machine.Now() == start, "polls in vain");
+  return 0;
+}
+
+// The largest group and the largest numbers.
+int Limits(int num_ranks) {
+  constexpr std::uint32_t kEpochs = 1u << 12;
+  constexpr int kHighestBitOfCount = 1 << 9;
+  Machine& machine = TheMachine();
+  Word word(num_ranks, {});
+  for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
+    machine.Check(word.health().epoch == epoch, "an epoch was left out");
+    word.Poison(num_ranks, epoch);
+    machine.Check(word.health().culprit == num_ranks, "not the culprit");
+    word.Reset();
+  }
+  machine.Check(word.health().epoch == 0, "the epochs do not begin again");
+  for (int rank = 0; rank < kHighestBitOfCount; ++rank) word.Depart(rank, [](auto) {});
+  const auto outcome = word.Meet(
+      num_ranks - 1, 0, kNever, [] { return true; }, [](auto) {});
+  machine.Check(outcome.verdict == Word::Verdict::kPoisoned, "nobody was missed");
+  return 0;
+}
+
+// The ranks agree in the first round, and not in the second.
+int Disagreeing(int num_ranks) {
+  Group group(num_ranks);
+  group.DisagreeFrom(1);
+  TheMachine().Run(num_ranks, num_ranks, [&](int rank) {
+    for (int round = 0; round < kRounds; ++round) group.Meet(rank, round, kNever);
+  });
+  return group.Outcome(kRounds);
+}
+
+}  // namespace
+
+std::vector<Scenario> BarrierRounds() {
+  const Bounds chance{1000, 8, 0};
+  return {
+      {"barrier/rounds",
+       Parking,
+       {11},
+       {{2, {6, 2, 0}},
+        {3, {3, 1, 0}},
+        {3, {4, 0, 0}},
+        {4, {2, 0, 0}},
+        {5, chance, 100000},
+        {8, chance, 100000}}},
+      {"barrier/spinning", Spinning, {11}, {{2, {4, 1, 0}}, {3, {3, 0, 0}}, {6, chance, 50000}}},
+      {"barrier/yielding", Yielding, {11}, {{2, {4, 1, 0}}, {3, {3, 0, 0}}, {7, chance, 50000}}},
+      {"barrier/generation_wraps", Wrapping, {11}, {{3, {3, 0, 0}}, {8, chance, 20000}}},
+      {"barrier/at_no_cost", AtNoCost, {0}, {{2, {0, 0, 0}}, {3, {0, 0, 0}}}},
+      {"barrier/limits", Limits, {0}, {{Word::kMaxRanks, {0, 0, 0}}}},
+      {"barrier/disagreement", Disagreeing, {12}, {{3, {3, 0, 0}}, {8, chance, 20000}}},
+  };
+}
+
+}  // namespace lockstep::explore
