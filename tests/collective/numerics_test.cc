@@ -166,7 +166,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "F20: a NaN on one rank is the same NaN at the same index on all ranks, under every operation") {
+    "F20: a NaN on one rank is the same NaN at the same index on all ranks, under every "
+    "operation") {
   auto ranks = Ranks::Create(4);
   REQUIRE_OK(ranks);
   for (const ReduceOp op : kAllReduceOps) {
@@ -180,7 +181,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "F20: the NaN check names rank, index and operation on all ranks, moves nothing, and leaves the "
+    "F20: the NaN check names rank, index and operation on all ranks, moves nothing, and leaves "
+    "the "
     "group usable") {
   auto ranks = Ranks::Create(3, {.check_nan = true});
   REQUIRE_OK(ranks);
