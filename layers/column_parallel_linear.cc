@@ -44,7 +44,8 @@ absl::StatusOr<Tensor> ColumnParallelLinear::Forward(const Tensor& x) {
   return full;
 }
 
-absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Tensor& grad_out) {
+absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Tensor& grad_out,
+                                                      BackwardOptions options) {
   constexpr absl::string_view kCall = "ColumnParallelLinear::Backward";
   LOCKSTEP_RETURN_IF_ERROR(CheckInput(kCall, x));
   const Shard shard = weight_.shard();
@@ -60,7 +61,8 @@ absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Ten
                             internal::TimesWeightTransposed(*worker_, part, weight_));
   // Beside the products of the weight's gradient, which do not need it.
   LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, comm_->AllReduceAsync(grad_x, grad_x));
-  LOCKSTEP_RETURN_IF_ERROR(internal::AddToGradients(*worker_, x, part, weight_, bias_));
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::ParameterGradients(*worker_, x, part, weight_, bias_, options));
   LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
   return grad_x;
 }

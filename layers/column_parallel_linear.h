@@ -49,10 +49,11 @@ class ColumnParallelLinear {
   absl::StatusOr<Tensor> Forward(const Tensor& x);
 
   /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
-  /// gradients and returns the gradient of x.
+  /// gradients (see BackwardOptions) and returns the gradient of x.
   /// grad_out: like Forward's result (with gather_output: replicated) -> [tokens, in_features],
   /// replicated.
-  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
+  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,
+                                  BackwardOptions options = {});
 
   Parameter& weight() { return weight_; }
   /// Null without a bias.

@@ -28,7 +28,8 @@ absl::StatusOr<Tensor> Linear::Forward(const Tensor& x) {
   return internal::TimesWeight(*worker_, x, weight_, bias());
 }
 
-absl::StatusOr<Tensor> Linear::Backward(const Tensor& x, const Tensor& grad_out) {
+absl::StatusOr<Tensor> Linear::Backward(const Tensor& x, const Tensor& grad_out,
+                                        BackwardOptions options) {
   const std::int64_t in_features = weight_.full_shape()[0];
   const std::int64_t out_features = weight_.full_shape()[1];
   const DType dtype = weight_.value().dtype();
@@ -40,7 +41,8 @@ absl::StatusOr<Tensor> Linear::Backward(const Tensor& x, const Tensor& grad_out)
   LOCKSTEP_RETURN_IF_ERROR(internal::CheckTokens("Linear::Backward", grad_out, x));
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x,
                             internal::TimesWeightTransposed(*worker_, grad_out, weight_));
-  LOCKSTEP_RETURN_IF_ERROR(internal::AddToGradients(*worker_, x, grad_out, weight_, bias_));
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::ParameterGradients(*worker_, x, grad_out, weight_, bias_, options));
   return grad_x;
 }
 

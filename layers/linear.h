@@ -30,9 +30,10 @@ class Linear {
   /// x: [tokens, in_features] -> [tokens, out_features].
   absl::StatusOr<Tensor> Forward(const Tensor& x);
   /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
-  /// gradients and returns the gradient of x.
+  /// gradients (see BackwardOptions) and returns the gradient of x.
   /// grad_out: [tokens, out_features] -> [tokens, in_features].
-  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
+  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,
+                                  BackwardOptions options = {});
 
   /// [in_features, out_features].
   Parameter& weight() { return weight_; }

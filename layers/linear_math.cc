@@ -87,12 +87,13 @@ absl::StatusOr<Tensor> TimesWeightTransposed(Worker& worker, const Tensor& grad_
   return grad_x;
 }
 
-absl::Status AddToGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
-                            const Parameter& weight, const std::optional<Parameter>& bias) {
-  LOCKSTEP_RETURN_IF_ERROR(
-      MatMul(worker, x, grad_out, weight.gradient(), {.transpose_a = true, .accumulate = true}));
+absl::Status ParameterGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
+                                const Parameter& weight, const std::optional<Parameter>& bias,
+                                BackwardOptions options) {
+  LOCKSTEP_RETURN_IF_ERROR(MatMul(worker, x, grad_out, weight.gradient(),
+                                  {.transpose_a = true, .accumulate = options.accumulate}));
   if (!bias.has_value()) return absl::OkStatus();
-  return ColumnSums(worker, grad_out, bias->gradient(), /*accumulate=*/true);
+  return ColumnSums(worker, grad_out, bias->gradient(), options.accumulate);
 }
 
 }  // namespace lockstep::internal

@@ -44,9 +44,10 @@ absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parame
 /// grad_out W^T, new.  grad_out: [tokens, columns of W].
 absl::StatusOr<Tensor> TimesWeightTransposed(Worker& worker, const Tensor& grad_out,
                                              const Parameter& weight);
-/// Adds x^T grad_out to the weight's gradient and the column sums of grad_out to the bias's.
-absl::Status AddToGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
-                            const Parameter& weight, const std::optional<Parameter>& bias);
+/// x^T grad_out is the weight's gradient, and the column sums of grad_out are the bias's.
+absl::Status ParameterGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
+                                const Parameter& weight, const std::optional<Parameter>& bias,
+                                BackwardOptions options);
 
 }  // namespace lockstep::internal
 

@@ -53,7 +53,7 @@ absl::StatusOr<Tensor> ParallelMlp::Forward(const Tensor& x, Activations* kept) 
 }
 
 absl::StatusOr<Tensor> ParallelMlp::Backward(const Tensor& x, const Activations& kept,
-                                             const Tensor& grad_out) {
+                                             const Tensor& grad_out, BackwardOptions options) {
   // All of it first: an error must not leave the gradients of one layer added and of the other not.
   const Shape& up_shape = up_.weight().full_shape();
   const Shape& down_shape = down_.weight().full_shape();
@@ -67,10 +67,10 @@ absl::StatusOr<Tensor> ParallelMlp::Backward(const Tensor& x, const Activations&
   LOCKSTEP_RETURN_IF_ERROR(CheckKept("kept.before", kept.before, up_.weight(), grad_out));
   LOCKSTEP_RETURN_IF_ERROR(CheckKept("kept.after", kept.after, up_.weight(), grad_out));
 
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_hidden, down_.Backward(kept.after, grad_out));
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_hidden, down_.Backward(kept.after, grad_out, options));
   LOCKSTEP_RETURN_IF_ERROR(
       ActivateBackward(*worker_, activation_, kept.before, grad_hidden, grad_hidden));
-  return up_.Backward(x, grad_hidden);
+  return up_.Backward(x, grad_hidden, options);
 }
 
 std::vector<Parameter*> ParallelMlp::parameters() {

@@ -50,10 +50,11 @@ class ParallelMlp {
   /// x: [tokens, in_features], replicated -> [tokens, out_features], replicated. `kept` may be null
   /// for inference.
   absl::StatusOr<Tensor> Forward(const Tensor& x, Activations* kept);
-  /// Adds to the parameters' gradients.
+  /// Adds to the parameters' gradients (see BackwardOptions).
   /// grad_out: [tokens, out_features], replicated -> the gradient of x, [tokens, in_features],
   /// replicated.
-  absl::StatusOr<Tensor> Backward(const Tensor& x, const Activations& kept, const Tensor& grad_out);
+  absl::StatusOr<Tensor> Backward(const Tensor& x, const Activations& kept, const Tensor& grad_out,
+                                  BackwardOptions options = {});
 
   ColumnParallelLinear& up() { return up_; }
   RowParallelLinear& down() { return down_; }

@@ -22,6 +22,13 @@ struct Shard {
   friend bool operator==(const Shard&, const Shard&) = default;
 };
 
+/// What a layer's Backward does with its parameters' gradients.
+struct BackwardOptions {
+  /// Adds to them, as the second and later passes of a step must. Without, it writes over whatever
+  /// is there, which need not be zero then, and saves reading it.
+  bool accumulate = true;
+};
+
 /// An array of which each rank of a group holds its shard, or all the whole.
 ///
 ///   value:    [full_shape, but for `shard_axis` where it is `shard.length`], contiguous, floating

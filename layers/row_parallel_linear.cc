@@ -42,7 +42,8 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
   return y;
 }
 
-absl::StatusOr<Tensor> RowParallelLinear::Backward(const Tensor& x, const Tensor& grad_out) {
+absl::StatusOr<Tensor> RowParallelLinear::Backward(const Tensor& x, const Tensor& grad_out,
+                                                   BackwardOptions options) {
   constexpr absl::string_view kCall = "RowParallelLinear::Backward";
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf(kCall, x));
   LOCKSTEP_RETURN_IF_ERROR(internal::CheckOperand(
@@ -56,7 +57,8 @@ absl::StatusOr<Tensor> RowParallelLinear::Backward(const Tensor& x, const Tensor
     LOCKSTEP_RETURN_IF_ERROR(comm_->AllGather(grad_x, full, /*axis=*/1));
     grad_x = std::move(full);
   }
-  LOCKSTEP_RETURN_IF_ERROR(internal::AddToGradients(*worker_, part, grad_out, weight_, bias_));
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::ParameterGradients(*worker_, part, grad_out, weight_, bias_, options));
   return grad_x;
 }
 

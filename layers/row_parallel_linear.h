@@ -50,9 +50,10 @@ class RowParallelLinear {
   absl::StatusOr<Tensor> Forward(const Tensor& x);
 
   /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
-  /// gradients and returns the gradient of x.
+  /// gradients (see BackwardOptions) and returns the gradient of x.
   /// grad_out: [tokens, out_features], replicated -> like x.
-  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out);
+  absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,
+                                  BackwardOptions options = {});
 
   Parameter& weight() { return weight_; }
   /// Null without a bias.

@@ -32,7 +32,7 @@ absl::StatusOr<std::vector<std::vector<Array>>> Train(Group& group, const LayerM
     for (int step = 0; step < 5; ++step) {
       // The gradient of half the sum of squares: training towards 0.
       LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, layer.forward(x));
-      LOCKSTEP_RETURN_IF_ERROR(layer.backward(x, y).status());
+      LOCKSTEP_RETURN_IF_ERROR(layer.backward(x, y, {}).status());
       LOCKSTEP_RETURN_IF_ERROR(optimizer.Step());
     }
     for (const Parameter* parameter : layer.parameters) {

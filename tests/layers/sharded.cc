@@ -96,10 +96,11 @@ LayerMaker Make(Linear::Options options) {
   return [options](Worker& worker, Communicator&) -> absl::StatusOr<FullLayer> {
     LOCKSTEP_ASSIGN_OR_RETURN(auto layer, Linear::Create(worker, options));
     auto shared = Share(std::move(layer));
-    return FullLayer{
-        [shared](const Tensor& x) { return shared->Forward(x); },
-        [shared](const Tensor& x, const Tensor& grad_out) { return shared->Backward(x, grad_out); },
-        shared->parameters()};
+    return FullLayer{[shared](const Tensor& x) { return shared->Forward(x); },
+                     [shared](const Tensor& x, const Tensor& grad_out, BackwardOptions how) {
+                       return shared->Backward(x, grad_out, how);
+                     },
+                     shared->parameters()};
   };
 }
 
@@ -112,11 +113,11 @@ LayerMaker Make(ColumnParallelLinear::Options options) {
       if (options.gather_output) return y;
       return GatherLastAxis(worker, comm, y, options.out_features);
     };
-    const auto backward = [&, shared, options](const Tensor& x,
-                                               const Tensor& grad_out) -> absl::StatusOr<Tensor> {
-      if (options.gather_output) return shared->Backward(x, grad_out);
+    const auto backward = [&, shared, options](const Tensor& x, const Tensor& grad_out,
+                                               BackwardOptions how) -> absl::StatusOr<Tensor> {
+      if (options.gather_output) return shared->Backward(x, grad_out, how);
       LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf(comm, grad_out));
-      return shared->Backward(x, part);
+      return shared->Backward(x, part, how);
     };
     return FullLayer{forward, backward, shared->parameters()};
   };
@@ -131,11 +132,11 @@ LayerMaker Make(RowParallelLinear::Options options) {
       LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf(comm, x));
       return shared->Forward(part);
     };
-    const auto backward = [&, shared, options](const Tensor& x,
-                                               const Tensor& grad_out) -> absl::StatusOr<Tensor> {
-      if (!options.input_is_parallel) return shared->Backward(x, grad_out);
+    const auto backward = [&, shared, options](const Tensor& x, const Tensor& grad_out,
+                                               BackwardOptions how) -> absl::StatusOr<Tensor> {
+      if (!options.input_is_parallel) return shared->Backward(x, grad_out, how);
       LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf(comm, x));
-      LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_part, shared->Backward(part, grad_out));
+      LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_part, shared->Backward(part, grad_out, how));
       return GatherLastAxis(worker, comm, grad_part, options.in_features);
     };
     return FullLayer{forward, backward, shared->parameters()};
@@ -148,8 +149,8 @@ LayerMaker Make(ParallelMlp::Options options) {
     auto shared = Share(std::move(layer));
     auto kept = std::make_shared<ParallelMlp::Activations>();
     return FullLayer{[=](const Tensor& x) { return shared->Forward(x, kept.get()); },
-                     [=](const Tensor& x, const Tensor& grad_out) {
-                       return shared->Backward(x, *kept, grad_out);
+                     [=](const Tensor& x, const Tensor& grad_out, BackwardOptions how) {
+                       return shared->Backward(x, *kept, grad_out, how);
                      },
                      shared->parameters()};
   };
@@ -174,12 +175,12 @@ LayerMaker MakeUnsharded(ParallelMlp::Options options) {
       LOCKSTEP_RETURN_IF_ERROR(Activate(worker, options.activation, kept->before, kept->after));
       return down.forward(kept->after);
     };
-    const auto backward = [=, &worker](const Tensor& x,
-                                       const Tensor& grad_out) -> absl::StatusOr<Tensor> {
-      LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad, down.backward(kept->after, grad_out));
+    const auto backward = [=, &worker](const Tensor& x, const Tensor& grad_out,
+                                       BackwardOptions how) -> absl::StatusOr<Tensor> {
+      LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad, down.backward(kept->after, grad_out, how));
       LOCKSTEP_RETURN_IF_ERROR(
           ActivateBackward(worker, options.activation, kept->before, grad, grad));
-      return up.backward(x, grad);
+      return up.backward(x, grad, how);
     };
     std::vector<Parameter*> parameters = up.parameters;
     parameters.insert(parameters.end(), down.parameters.begin(), down.parameters.end());
@@ -201,7 +202,7 @@ Inputs Inputs::Uniform(DType dtype, std::int64_t tokens, const std::vector<std::
 }
 
 absl::StatusOr<Pass> RunPass(Worker& worker, Communicator& comm, const FullLayer& layer,
-                             const Inputs& inputs) {
+                             const Inputs& inputs, BackwardOptions options) {
   LOCKSTEP_RETURN_IF_ERROR(Load(worker, layer, inputs));
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, ToTensor(worker, inputs.x, inputs.dtype));
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_out, ToTensor(worker, inputs.grad_out, inputs.dtype));
@@ -210,7 +211,7 @@ absl::StatusOr<Pass> RunPass(Worker& worker, Communicator& comm, const FullLayer
 
   Pass pass;
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, layer.forward(x));
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x, layer.backward(x, grad_out));
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x, layer.backward(x, grad_out, options));
   LOCKSTEP_ASSIGN_OR_RETURN(pass.y, ToArray(worker, y));
   LOCKSTEP_ASSIGN_OR_RETURN(pass.grad_x, ToArray(worker, grad_x));
   for (const Parameter* parameter : layer.parameters) {

@@ -30,7 +30,8 @@ struct Group {
 /// One rank's layer. Calls are collectives of its group.
 struct FullLayer {
   std::function<absl::StatusOr<Tensor>(const Tensor& x)> forward;
-  std::function<absl::StatusOr<Tensor>(const Tensor& x, const Tensor& grad_out)> backward;
+  std::function<absl::StatusOr<Tensor>(const Tensor& x, const Tensor& grad_out, BackwardOptions)>
+      backward;
   std::vector<Parameter*> parameters;
 };
 using LayerMaker = std::function<absl::StatusOr<FullLayer>(Worker&, Communicator&)>;
@@ -64,7 +65,7 @@ struct Pass {
 
 /// Loads the parameters, then goes forward and backward. Fails if the layer changed its inputs.
 absl::StatusOr<Pass> RunPass(Worker& worker, Communicator& comm, const FullLayer& layer,
-                             const Inputs& inputs);
+                             const Inputs& inputs, BackwardOptions options = {});
 /// The passes of all ranks.
 absl::StatusOr<std::vector<Pass>> RunPasses(Group& group, const LayerMaker& make,
                                             const Inputs& inputs);

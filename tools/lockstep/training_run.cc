@@ -164,7 +164,7 @@ class RankTraining {
     LOCKSTEP_ASSIGN_OR_RETURN(const Tensor grad, worker_.Empty(logits.shape(), logits.dtype()));
     LOCKSTEP_ASSIGN_OR_RETURN(const CrossEntropyResult result,
                               SoftmaxCrossEntropy(worker_, logits, labels, grad));
-    LOCKSTEP_RETURN_IF_ERROR(mlp_.Backward(x, kept, grad).status());
+    LOCKSTEP_RETURN_IF_ERROR(mlp_.Backward(x, kept, grad, {.accumulate = false}).status());
     return result.loss;
   }
 
