@@ -57,7 +57,7 @@ class StagedTransport final : public DeviceTransport {
   absl::string_view name() const override { return "staged"; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
-    if (mine.capturing || !IsRead(rank, mine)) return absl::OkStatus();
+    if (mine.capturing || group_->num_ranks() == 1 || !IsRead(rank, mine)) return absl::OkStatus();
     const Device device = group_->device(rank);
     const DeviceGuard guard(device);
     Rank& state = Of(rank);
@@ -88,6 +88,7 @@ class StagedTransport final : public DeviceTransport {
           "the staged transport cannot be captured in a graph: its streams wait for each other by "
           "way of the host");
     }
+    if (round.world_size() == 1) return QueueMoves(round, group_->stream(round.rank));
     const Device device = group_->device(round.rank);
     const DeviceGuard guard(device);
     const cudaStream_t stream = group_->native(round.rank);
