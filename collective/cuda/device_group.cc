@@ -6,6 +6,16 @@
 #include "absl/time/time.h"
 
 namespace lockstep::internal::cuda {
+namespace {
+
+// The first kernel of a stream starts when the device is idle (seen on an H100 under CUDA 13.0),
+// and what runs there by then may be waiting for it. So it comes now, and does nothing.
+cudaError_t RunFirstKernel(cudaStream_t stream) {
+  const cudaError_t error = LaunchWritePattern(nullptr, /*words=*/0, /*seed=*/0, stream);
+  return error == cudaSuccess ? cudaStreamSynchronize(stream) : error;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<const Stream> streams,
                                                                  std::chrono::nanoseconds timeout) {
@@ -34,6 +44,9 @@ absl::Status DeviceGroup::MakeSides() {
     // Peers wait for what is put aside, so it goes first wherever both could.
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device(rank), cudaStreamCreateWithPriority(&mine.stream, cudaStreamNonBlocking, highest));
+    for (const cudaStream_t stream : {main(rank), mine.stream}) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), RunFirstKernel(stream));
+    }
     for (cudaEvent_t* event : {&mine.entered, &mine.left}) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
                                     cudaEventCreateWithFlags(event, cudaEventDisableTiming));

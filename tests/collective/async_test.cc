@@ -42,8 +42,6 @@ TEST_CASE("asynchronous sums keep their order among all calls, whichever form a 
     for (const std::int64_t count : {7, 1000, 100'000}) {
       Guarded x(worker, DType::kFloat32, count);
       Guarded y(worker, DType::kFloat32, count);
-      LOCKSTEP_RETURN_IF_ERROR(x.Upload());
-      LOCKSTEP_RETURN_IF_ERROR(y.Upload());
       const double n = comm.world_size();
       for (int round = 0; round < 20; ++round) {
         // Behind what the stream holds, and beside what comes.
@@ -75,8 +73,6 @@ TEST_CASE("asynchronous collectives of every kind are awaited when their handle 
     Guarded whole(worker, DType::kInt32, 1000 * n);
     Guarded other(worker, DType::kInt32, 1000 * n);
     LOCKSTEP_RETURN_IF_ERROR(UploadValue(part, 3));
-    LOCKSTEP_RETURN_IF_ERROR(whole.Upload());
-    LOCKSTEP_RETURN_IF_ERROR(other.Upload());
     { LOCKSTEP_ASSIGN_OR_RETURN(auto pending, comm.AllGatherAsync(part.tensor(), whole.tensor())); }
     LOCKSTEP_RETURN_IF_ERROR(ExpectAll(whole, 3));
     {
@@ -93,6 +89,19 @@ TEST_CASE("asynchronous collectives of every kind are awaited when their handle 
     }
     return ExpectAll(other, 6);
   });
+}
+
+TEST_CASE("asynchronous collectives may be the first that a group makes") {
+  for (int round = 0; round < 10; ++round) {
+    OnEveryTransport([](Worker& worker, Communicator& comm) -> absl::Status {
+      Guarded x(worker, DType::kFloat32, 1000);
+      Guarded y(worker, DType::kFloat32, 1000 * comm.world_size());
+      LOCKSTEP_RETURN_IF_ERROR(UploadValue(x, 3));
+      LOCKSTEP_ASSIGN_OR_RETURN(auto pending, comm.AllGatherAsync(x.tensor(), y.tensor()));
+      LOCKSTEP_RETURN_IF_ERROR(pending.Wait());
+      return ExpectAll(y, 3);
+    });
+  }
 }
 
 TEST_CASE("asynchronous calls that differ fail on every rank, and the group heals") {
@@ -129,7 +138,6 @@ TEST_CASE("asynchronous sums can be captured, and replay beside other work") {
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
       Guarded x(worker, DType::kFloat32, 5000);
       Guarded y(worker, DType::kFloat32, 5000);
-      LOCKSTEP_RETURN_IF_ERROR(y.Upload());
       LOCKSTEP_ASSIGN_OR_RETURN(Graph graph, Graph::Capture(worker, [&]() -> absl::Status {
                                   LOCKSTEP_ASSIGN_OR_RETURN(
                                       auto sum, comm.AllReduceAsync(x.tensor(), x.tensor()));
