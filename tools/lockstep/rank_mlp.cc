@@ -19,6 +19,7 @@ absl::StatusOr<ParallelMlp> MakeMlp(Worker& worker, Communicator& comm,
                              {.in_features = options.hidden,
                               .hidden_features = options.inner,
                               .out_features = options.hidden,
+                              .bias = false,
                               .dtype = options.dtype,
                               .seed = kWeightSeed});
 }
@@ -86,7 +87,7 @@ absl::StatusOr<Tensor> RankMlp::Forward() { return mlp_.Forward(x_, nullptr); }
 absl::StatusOr<Tensor> RankMlp::ForwardBackward() {
   ParallelMlp::Activations kept;
   LOCKSTEP_RETURN_IF_ERROR(mlp_.Forward(x_, &kept).status());
-  return mlp_.Backward(x_, kept, grad_out_);
+  return mlp_.Backward(x_, kept, grad_out_, {.accumulate = false});
 }
 
 absl::Status RankMlp::QueueProducts() {
@@ -95,13 +96,11 @@ absl::Status RankMlp::QueueProducts() {
 }
 
 absl::StatusOr<Tensor> RankMlp::ForwardThrough(NcclPeer& nccl) {
-  LOCKSTEP_RETURN_IF_ERROR(MatMul(*worker_, x_, mlp_.up().weight().value(), inner_,
-                                  {.bias = &mlp_.up().bias()->value()}));
+  LOCKSTEP_RETURN_IF_ERROR(MatMul(*worker_, x_, mlp_.up().weight().value(), inner_));
   LOCKSTEP_RETURN_IF_ERROR(Activate(*worker_, Activation::kGelu, inner_, inner_));
   LOCKSTEP_RETURN_IF_ERROR(MatMul(*worker_, inner_, mlp_.down().weight().value(), out_));
   LOCKSTEP_RETURN_IF_ERROR(
       nccl.Queue(*worker_, CollectiveKind::kAllReduce, ReduceOp::kSum, out_, out_));
-  LOCKSTEP_RETURN_IF_ERROR(AddBias(*worker_, mlp_.down().bias()->value(), out_));
   return out_;
 }
 

@@ -8,7 +8,8 @@
 
 namespace lockstep::tools {
 
-/// A ParallelMlp hidden -> inner -> GELU -> hidden with seeded weights, and uniform numbers in
+/// A ParallelMlp hidden -> inner -> GELU -> hidden without biases, with seeded weights, and uniform
+/// numbers in
 /// [-1, 1) as input and as gradient of the output, the same on every rank. Used by the rank's
 /// thread; holds on to `worker` and `comm`. All calls but CountWrong queue work and may be captured
 /// in a graph.
@@ -19,8 +20,8 @@ class RankMlp {
 
   /// The output: [rows, hidden], replicated.
   absl::StatusOr<Tensor> Forward();
-  /// Forward and backward; the gradients of the weights grow with every call. The gradient of the
-  /// input: [rows, hidden], replicated.
+  /// Forward and backward, which writes the weights' gradients anew. The gradient of the input:
+  /// [rows, hidden], replicated.
   absl::StatusOr<Tensor> ForwardBackward();
   /// Forward's two products on the same shards, and nothing else.
   absl::Status QueueProducts();
