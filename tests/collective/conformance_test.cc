@@ -77,7 +77,6 @@ absl::Status OneAllReduce(Worker& worker, Communicator& comm, DType dtype, Reduc
   Guarded& out = in_place ? in : separate;
   for (std::int64_t i = 0; i < count; ++i) in.Set(i, Value(op, comm.rank(), i));
   LOCKSTEP_RETURN_IF_ERROR(in.Upload());
-  if (!in_place) LOCKSTEP_RETURN_IF_ERROR(separate.Upload());
   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(in.tensor(), out.tensor(), op));
   // Nobody may still read the input when the call is done: a late reader would take in NaN.
   if (!in_place) LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
@@ -141,7 +140,6 @@ absl::Status OneReduceScatter(Worker& worker, Communicator& comm, DType dtype, R
   for (std::int64_t i = 0; i < block.rows * whole * block.inner; ++i)
     in.Set(i, Value(op, comm.rank(), i));
   LOCKSTEP_RETURN_IF_ERROR(in.Upload());
-  LOCKSTEP_RETURN_IF_ERROR(out.Upload());
   LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(in.tensor({block.rows, whole, block.inner}),
                                               out.tensor({block.rows, width, block.inner}), op, 1));
   LOCKSTEP_RETURN_IF_ERROR(in.Spoil());
@@ -178,7 +176,6 @@ absl::Status OneAllGather(Worker& worker, Communicator& comm, DType dtype, const
   for (std::int64_t i = 0; i < block.rows * width * block.inner; ++i)
     in.Set(i, Value(ReduceOp::kSum, comm.rank(), i));
   LOCKSTEP_RETURN_IF_ERROR(in.Upload());
-  LOCKSTEP_RETURN_IF_ERROR(out.Upload());
   LOCKSTEP_RETURN_IF_ERROR(out.Spoil());
   LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(in.tensor({block.rows, width, block.inner}),
                                           out.tensor({block.rows, whole, block.inner}), -2));
@@ -245,6 +242,9 @@ TEST_CASE(
             LOCKSTEP_RETURN_IF_ERROR(
                 Check(in_place ? in : out, i, Value(ReduceOp::kSum, root, i), "broadcast"));
           }
+          if (!in.MarginsIntact() || !out.MarginsIntact()) {
+            return absl::InternalError("broadcast wrote outside its output");
+          }
         }
       }
     }
@@ -269,7 +269,8 @@ absl::Status EqualAllToAll(Worker& worker, Communicator& comm, DType dtype, std:
     LOCKSTEP_RETURN_IF_ERROR(Check(out, i, Value(ReduceOp::kSum, from, sent),
                                    in_place ? "all_to_all in place" : "all_to_all"));
   }
-  return absl::OkStatus();
+  return out.MarginsIntact() ? absl::OkStatus()
+                             : absl::InternalError("all_to_all wrote outside its output");
 }
 
 TEST_CASE("all_to_all swaps equal parts, in place and out of place") {
@@ -312,7 +313,8 @@ TEST_CASE("all_to_all moves uneven parts, empty ones among them") {
             Check(out, at, static_cast<double>(from * 1000 + offset + i), "uneven all_to_all"));
       }
     }
-    return absl::OkStatus();
+    return out.MarginsIntact() ? absl::OkStatus()
+                               : absl::InternalError("all_to_all wrote outside its output");
   });
 }
 

@@ -132,6 +132,7 @@ class Guarded {
     if (worker.device().is_cpu()) return;
     worker_ = &worker;
     device_ = *worker.Empty({static_cast<std::int64_t>(mirrored())}, DType::kFloat16);
+    Upload().IgnoreError();  // the margins; whatever is wrong is so with the next copy too
   }
 
   void* data() {
