@@ -15,8 +15,9 @@ function(lockstep_target_defaults target)
     # CMake 3.25 does not know CUDA's C++20.
     $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Xcompiler=-Wall,-Wextra;$<$<BOOL:${LOCKSTEP_WERROR}>:-Werror=all-warnings>>)
   if(LOCKSTEP_SANITIZE)
+    # -O1 and lines alone, as the sanitizers' manuals advise: half the time to compile.
     target_compile_options(${target} PRIVATE -fsanitize=${LOCKSTEP_SANITIZE} -fno-omit-frame-pointer
-      -fno-sanitize-recover=all)
+      -fno-sanitize-recover=all -O1 -g1)
     target_link_options(${target} PUBLIC -fsanitize=${LOCKSTEP_SANITIZE})
   endif()
 endfunction()
