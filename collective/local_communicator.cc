@@ -210,7 +210,8 @@ absl::Status LocalCommunicator::MoveData() {
   const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
   const auto failed = [this] { return group_->word().health().culprit >= 0; };
   return OrFail(MyRecord().call.kind,
-                group_->transport().Move({.rank = rank(), .calls = calls(), .failed = failed}));
+                group_->transport().Move(
+                    {.rank = rank(), .number = round_, .calls = calls(), .failed = failed}));
 }
 
 template <typename Agree>

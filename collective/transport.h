@@ -3,6 +3,7 @@
 #define LOCKSTEP_COLLECTIVE_TRANSPORT_H_
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 
 #include "absl/functional/function_ref.h"
@@ -18,6 +19,8 @@ namespace lockstep::internal {
 /// One rank's share of moving one round's data.
 struct Round {
   int rank;
+  /// Counted since the group was made or reset.
+  std::uint64_t number;
   /// What every rank brought, checked to fit together; valid until every rank has returned from
   /// Move.
   absl::Span<const CollectiveCall* const> calls;

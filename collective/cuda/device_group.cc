@@ -1,5 +1,6 @@
 #include "lockstep/collective/cuda/device_group.h"
 
+#include <cstddef>
 #include <new>
 #include <thread>
 
@@ -22,13 +23,11 @@ absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<cons
   std::unique_ptr<DeviceGroup> group(new DeviceGroup(streams, timeout));
   const DeviceGuard guard(group->device(0));
   void* memory = nullptr;
-  const std::size_t num_words = streams.size() + 1;
   // Host and devices see it at one address.
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(group->device(0),
-                                cudaHostAlloc(&memory, num_words * sizeof(Word),
-                                              cudaHostAllocPortable | cudaHostAllocMapped));
-  group->words_ = static_cast<Word*>(memory);
-  for (std::size_t i = 0; i < num_words; ++i) new (&group->words_[i]) Word{0};
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      group->device(0),
+      cudaHostAlloc(&memory, sizeof(HostWords), cudaHostAllocPortable | cudaHostAllocMapped));
+  group->words_ = new (memory) HostWords;
   LOCKSTEP_RETURN_IF_ERROR(group->MakeSides());
   return group;
 }
@@ -100,9 +99,13 @@ absl::Status DeviceGroup::JoinSideStream(int rank) const {
   return absl::OkStatus();
 }
 
-Watch DeviceGroup::watch(int rank) const {
-  return {.abort = reinterpret_cast<std::uint32_t*>(&words_[0].value),
-          .report = reinterpret_cast<std::uint32_t*>(&words_[rank + 1].value),
+Watch DeviceGroup::watch(const Round& round) const {
+  static_assert(offsetof(Report, call) == offsetof(WaitReport, call) &&
+                offsetof(Report, count) == offsetof(WaitReport, count));
+  return {.abort = reinterpret_cast<std::uint32_t*>(&words_->abort.value),
+          .report = reinterpret_cast<WaitReport*>(&words_->reports[round.rank]),
+          .call = CallOnDevice(round.mine(), round.number),
+          .count = round.mine().in_count(),
           .lookout = nullptr,
           .timeout_ns = static_cast<std::uint64_t>(timeout_.count())};
 }
@@ -115,12 +118,15 @@ bool DeviceGroup::IsCapturing(int rank) const {
 
 absl::Status DeviceGroup::Health() const {
   for (int rank = 0; rank < num_ranks(); ++rank) {
-    const std::uint32_t report = words_[rank + 1].value.load(std::memory_order_relaxed);
-    if (report == 0) continue;
-    return absl::DeadlineExceededError(
-        absl::StrCat("on ", device(rank).ToString(), " rank ", rank, " waited ",
-                     absl::ToDoubleSeconds(absl::FromChrono(timeout_)), " s for rank ", report - 1,
-                     ", whose stream did not come to the same collective"));
+    // Acquire pairs with the release in Patience::Report.
+    const std::uint64_t reported = words_->reports[rank].call.load(std::memory_order_acquire);
+    if (reported == 0) continue;
+    const WaitedCall waited =
+        ReadWaitReport({reported, words_->reports[rank].count.load(std::memory_order_relaxed)});
+    return absl::DeadlineExceededError(absl::StrCat(
+        waited.description, ": the stream of rank ", waited.awaited_rank,
+        " did not come to it within ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
+        " s; rank ", rank, " waited on ", device(rank).ToString()));
   }
   return absl::OkStatus();
 }
@@ -132,7 +138,7 @@ absl::Status DeviceGroup::Synchronize(int rank) const {
   return absl::OkStatus();
 }
 
-void DeviceGroup::Abort() { words_[0].value.store(1, std::memory_order_relaxed); }
+void DeviceGroup::Abort() { words_->abort.value.store(1, std::memory_order_relaxed); }
 
 absl::Status DeviceGroup::Reset() {
   const auto deadline = std::chrono::steady_clock::now() + timeout_;
@@ -147,9 +153,8 @@ absl::Status DeviceGroup::Reset() {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), error);
     }
   }
-  for (int word = 0; word <= num_ranks(); ++word) {
-    words_[word].value.store(0, std::memory_order_relaxed);
-  }
+  words_->abort.value.store(0, std::memory_order_relaxed);
+  for (Report& report : words_->reports) report.call.store(0, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 

@@ -33,8 +33,8 @@ class DeviceGroup {
   absl::Status LeaveSideStream(int rank);
   absl::Status JoinSideStream(int rank) const;
 
-  /// For kernels of `rank`; the transport adds its lookout.
-  Watch watch(int rank) const;
+  /// For the kernels of this rank's call; the transport adds its lookout.
+  Watch watch(const Round& round) const;
   bool IsCapturing(int rank) const;
   /// kDeadlineExceeded: a kernel has waited too long, for which rank and where.
   absl::Status Health() const;
@@ -44,9 +44,18 @@ class DeviceGroup {
   absl::Status Reset();
 
  private:
-  // In host memory that the devices see: a line for each word.
-  struct alignas(128) Word {
-    std::atomic<std::uint32_t> value;
+  // In host memory that the devices see: a line for each writer.
+  struct alignas(128) AbortWord {
+    std::atomic<std::uint32_t> value{0};
+  };
+  // Laid out as WaitReport.
+  struct alignas(128) Report {
+    std::atomic<std::uint64_t> call{0};
+    std::atomic<std::int64_t> count{0};
+  };
+  struct HostWords {
+    AbortWord abort;
+    Report reports[kMostRanks];
   };
 
   // A rank's own, and its thread's.
@@ -71,8 +80,7 @@ class DeviceGroup {
   const std::vector<Stream> streams_;
   const std::chrono::nanoseconds timeout_;
   std::vector<Side> sides_;
-  // The abort word, then each rank's report.
-  Word* words_ = nullptr;
+  HostWords* words_ = nullptr;
 };
 
 /// A transport over a group of devices: what does not depend on how the data moves.

@@ -9,6 +9,7 @@
 
 #include "lockstep/collective/cuda/exchange_plan.h"
 #include "lockstep/collective/cuda/plan.h"
+#include "lockstep/collective/cuda/wait_report.h"
 
 namespace lockstep::internal::cuda {
 
@@ -54,11 +55,14 @@ struct Lookout {
 };
 
 /// How a kernel that waits gives up: when `abort`, in host memory, is set, or when it has waited
-/// `timeout_ns`; then it says for whom it waited in `report` (1 + rank, in host memory) and sets
-/// `abort` for the others.
+/// `timeout_ns`; then it says in `report`, in host memory, for whom it waited in which call, and
+/// sets `abort` for the others.
 struct Watch {
   std::uint32_t* abort;
-  std::uint32_t* report;
+  WaitReport* report;
+  /// What goes there (see WaitReport), but for the rank.
+  std::uint64_t call;
+  std::int64_t count;
   Lookout* lookout;
   std::uint64_t timeout_ns;
 };

@@ -99,9 +99,9 @@ class PeerTransport final : public DeviceTransport {
     // Small for this rank alone, so not looked at yet.
     if (IsSmall(mine)) LOCKSTEP_RETURN_IF_ERROR(CheckReachOf(rank, mine));
     // In and out between two signals: everyone is there, then everyone is done.
-    LOCKSTEP_RETURN_IF_ERROR(Signal(rank));
+    LOCKSTEP_RETURN_IF_ERROR(Signal(round));
     LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(rank)));
-    return Signal(rank);
+    return Signal(round);
   }
 
   absl::Status Reset() override {
@@ -144,13 +144,15 @@ class PeerTransport final : public DeviceTransport {
     return absl::OkStatus();
   }
 
-  Peers PeersOf(int rank) const {
-    Peers peers = {
-        .rank = rank, .num_ranks = group_->num_ranks(), .inbox = {}, .watch = group_->watch(rank)};
+  Peers PeersOf(const Round& round) const {
+    Peers peers = {.rank = round.rank,
+                   .num_ranks = group_->num_ranks(),
+                   .inbox = {},
+                   .watch = group_->watch(round)};
     for (int r = 0; r < peers.num_ranks; ++r) {
       peers.inbox[r] = static_cast<Inbox*>(BuffersOf(r).inbox.data());
     }
-    peers.watch.lookout = &peers.inbox[rank]->lookout;
+    peers.watch.lookout = &peers.inbox[round.rank]->lookout;
     return peers;
   }
 
@@ -160,16 +162,16 @@ class PeerTransport final : public DeviceTransport {
     });
   }
 
-  absl::Status Signal(int rank) {
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank),
-                                  LaunchSignal(PeersOf(rank), group_->native(rank)));
+  absl::Status Signal(const Round& round) {
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
+                                  LaunchSignal(PeersOf(round), group_->native(round.rank)));
     return absl::OkStatus();
   }
 
   absl::Status Lines(const Round& round) {
     const CollectiveCall& mine = round.mine();
     LinesWork work = {};
-    work.peers = PeersOf(round.rank);
+    work.peers = PeersOf(round);
     for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.data();
     work.layout = Layout();
     work.in = mine.in;
@@ -183,7 +185,7 @@ class PeerTransport final : public DeviceTransport {
   }
 
   absl::Status Exchange(const Round& round, const ExchangePlan& plan) {
-    ExchangeWork work = {.peers = PeersOf(round.rank),
+    ExchangeWork work = {.peers = PeersOf(round),
                          .lines = {},
                          .layout = Layout(),
                          .plan = plan,
@@ -198,7 +200,7 @@ class PeerTransport final : public DeviceTransport {
   absl::Status Push(const Round& round) {
     const CollectiveCall& mine = round.mine();
     PushWork work = {};
-    work.peers = PeersOf(round.rank);
+    work.peers = PeersOf(round);
     for (int r = 0; r < round.world_size(); ++r) {
       work.tiles[r] = BuffersOf(r).tiles.data();
       work.out[r] = round.calls[static_cast<std::size_t>(r)]->out;

@@ -48,14 +48,21 @@ class Patience {
     const std::uint64_t now = NowNs();
     if (start_ns_ == 0) start_ns_ = now;
     if (now - start_ns_ >= watch_.timeout_ns) {
-      StoreWord(watch_.report, static_cast<std::uint32_t>(awaited_rank) + 1);
-      StoreWord(watch_.abort, 1);
+      Report(awaited_rank);
       return false;
     }
     return LookAtHost(now);
   }
 
  private:
+  // The release pairs with the acquire in DeviceGroup::Health. All threads of a kernel write the
+  // same but for the rank.
+  __device__ void Report(int awaited_rank) {
+    *static_cast<volatile std::int64_t*>(&watch_.report->count) = watch_.count;
+    ReleaseFlag(&watch_.report->call, watch_.call + static_cast<std::uint64_t>(awaited_rank) + 1);
+    StoreWord(watch_.abort, 1);
+  }
+
   // About 50 us.
   static constexpr std::uint32_t kPollsPerLook = 64;
   static constexpr std::uint64_t kNsPerHostLook = 500'000;

@@ -100,7 +100,8 @@ class StagedTransport final : public DeviceTransport {
       if (rank != round.rank) calls.back().in = Of(rank).outbox;
     }
     for (const CollectiveCall& call : calls) pointers.push_back(&call);
-    const Round staged{.rank = round.rank, .calls = pointers, .failed = round.failed};
+    const Round staged{
+        .rank = round.rank, .number = round.number, .calls = pointers, .failed = round.failed};
     const StagedPieces pieces(round.mine());
     for (int piece = 0; piece < pieces.count(); ++piece) {
       for (int rank = 0; rank < round.world_size(); ++rank) {

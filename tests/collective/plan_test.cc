@@ -182,7 +182,7 @@ struct Exchange {
   }
   Round round(int rank) const {
     static constexpr auto kNever = [] { return false; };
-    return {.rank = rank, .calls = pointers, .failed = kNever};
+    return {.rank = rank, .number = 1, .calls = pointers, .failed = kNever};
   }
 
   std::vector<std::int64_t> widths;
