@@ -21,8 +21,6 @@ struct Setting {
 
   bool on_cpu() const { return executor->rank_devices()[0].is_cpu(); }
   const char* mode() const { return on_cpu() ? "host" : options.graph ? "graph" : "eager"; }
-  // Training steps are not captured.
-  bool has_backward() const { return !options.graph; }
 };
 
 // Microseconds of the slowest rank, median of the rounds; 0 where it is not measured.
@@ -30,18 +28,16 @@ struct MlpRow {
   std::int64_t rows;
   double ours = 0;
   double products = 0;
-  double nccl = 0;
   double forward_backward = 0;
+  double nccl = 0;
   std::int64_t wrong = 0;
 };
 
 // The contestants in the order of their numbers.
 std::vector<DeviceRounds::Queue> Contestants(const Setting& setting, RankMlp& mlp) {
   std::vector<DeviceRounds::Queue> queues = {[&mlp] { return mlp.Forward().status(); },
-                                             [&mlp] { return mlp.QueueProducts(); }};
-  if (setting.has_backward()) {
-    queues.emplace_back([&mlp] { return mlp.ForwardBackward().status(); });
-  }
+                                             [&mlp] { return mlp.QueueProducts(); },
+                                             [&mlp] { return mlp.ForwardBackward().status(); }};
   if (setting.nccl != nullptr) {
     queues.emplace_back(
         [&mlp, &nccl = *setting.nccl] { return mlp.ForwardThrough(nccl).status(); });
@@ -52,7 +48,7 @@ std::vector<DeviceRounds::Queue> Contestants(const Setting& setting, RankMlp& ml
 absl::StatusOr<MlpRow> Measure(Setting& setting, std::int64_t rows) {
   const BenchOptions& options = setting.options;
   const int ranks = setting.executor->world_size();
-  const int num_contestants = 2 + setting.has_backward() + (setting.nccl != nullptr);
+  const int num_contestants = 3 + (setting.nccl != nullptr);
   DeviceRounds rounds(ranks, num_contestants,
                       {.graph = options.graph,
                        .rounds = kRounds,
@@ -69,9 +65,8 @@ absl::StatusOr<MlpRow> Measure(Setting& setting, std::int64_t rows) {
     return absl::OkStatus();
   }));
   const auto median = [&](int contestant) { return Summarize(rounds.SlowestRank(contestant)).p50; };
-  MlpRow row{.rows = rows, .ours = median(0), .products = median(1)};
-  if (setting.has_backward()) row.forward_backward = median(2);
-  if (setting.nccl != nullptr) row.nccl = median(num_contestants - 1);
+  MlpRow row{.rows = rows, .ours = median(0), .products = median(1), .forward_backward = median(2)};
+  if (setting.nccl != nullptr) row.nccl = median(3);
   for (const std::int64_t count : wrong) row.wrong += count;
   return row;
 }
@@ -124,12 +119,12 @@ nlohmann::json ToJson(const MlpRow& row, const Setting& setting) {
   nlohmann::json json = {{"rows", row.rows},
                          {"ours_us", row.ours},
                          {"products_us", row.products},
-                         {"ours_over_products", row.ours / row.products}};
+                         {"ours_over_products", row.ours / row.products},
+                         {"forward_backward_us", row.forward_backward}};
   if (setting.nccl != nullptr) {
     json["nccl_us"] = row.nccl;
     json["nccl_over_ours"] = row.nccl / row.ours;
   }
-  if (setting.has_backward()) json["forward_backward_us"] = row.forward_backward;
   if (setting.options.check) json["wrong"] = row.wrong;
   return json;
 }
