@@ -61,6 +61,9 @@ void PrintHead(const TrainOptions& options, int ranks, const Dataset& train, con
               static_cast<long long>(options.hidden), std::string(Name(options.dtype)).c_str(),
               options.adamw ? "adamw" : "sgd");
   std::printf("# %s\n", MachineLine().c_str());
+  if (!options.executor.devices.front().is_cpu()) {
+    std::printf("# shares of the host threads' time: reducing is queueing the sums there\n");
+  }
   std::printf("#%5s %8s %10s %10s %10s %10s %10s\n", "epoch", "loss", "accuracy", "samples/s",
               "computing", "reducing", "waiting");
   std::fflush(stdout);

@@ -15,7 +15,8 @@ struct EpochResult {
   double loss = 0;      // mean over the training images, while they were trained on
   double accuracy = 0;  // share of the test images, after the epoch
   double samples_per_s = 0;
-  // Shares of the time of training, averaged over the ranks; they add up to 1.
+  // Shares of the threads' time of training, averaged over the ranks; they add up to 1. On GPUs,
+  // where a call returns when its work is queued, they tell nothing of the devices.
   double computing = 0;
   double reducing = 0;
   double waiting = 0;
