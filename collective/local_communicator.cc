@@ -94,7 +94,8 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
     mine.knows_failure = false;
     mine.epoch = health.epoch;
   }
-  if (absl::Status health = group_->transport().Health(); !health.ok()) {
+  if (absl::Status health = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
+      !health.ok()) {
     mine.knows_failure = true;
     group_->Fail(rank(), mine.epoch, [&] { return health; });
     return health;
@@ -260,7 +261,7 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
 absl::Status LocalCommunicator::Synchronize() {
   if (group_->InForkedChild()) return LocalGroup::ForkedChildError("synchronize");
   absl::Status done = group_->transport().Synchronize(rank());
-  if (done.ok()) done = group_->transport().Health();
+  if (done.ok()) done = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
   const LocalGroup::Slot& mine = group_->slot(rank());
   if (!done.ok()) group_->Fail(rank(), mine.epoch, [&] { return done; });
   const absl::Status cause = OutOfMemoryAsStatus([&] { return group_->FirstCause(); });

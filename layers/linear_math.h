@@ -44,7 +44,8 @@ absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parame
 /// grad_out W^T, new.  grad_out: [tokens, columns of W].
 absl::StatusOr<Tensor> TimesWeightTransposed(Worker& worker, const Tensor& grad_out,
                                              const Parameter& weight);
-/// x^T grad_out is the weight's gradient, and the column sums of grad_out are the bias's.
+/// Adds x^T grad_out to the weight's gradient and the column sums of grad_out to the bias's, or
+/// writes them there (see BackwardOptions).
 absl::Status ParameterGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
                                 const Parameter& weight, const std::optional<Parameter>& bias,
                                 BackwardOptions options);

@@ -1,25 +1,15 @@
 #include "lockstep/collective/cuda/device_group.h"
 
-#include <cstddef>
 #include <new>
 #include <thread>
 
 #include "absl/time/time.h"
 
 namespace lockstep::internal::cuda {
-namespace {
-
-// The first kernel of a stream starts when the device is idle (seen on an H100 under CUDA 13.0),
-// and what runs there by then may be waiting for it. So it comes now, and does nothing.
-cudaError_t RunFirstKernel(cudaStream_t stream) {
-  const cudaError_t error = LaunchWritePattern(nullptr, /*words=*/0, /*seed=*/0, stream);
-  return error == cudaSuccess ? cudaStreamSynchronize(stream) : error;
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<const Stream> streams,
                                                                  std::chrono::nanoseconds timeout) {
+  LOCKSTEP_CHECK(streams.size() <= kMostRanks);
   std::unique_ptr<DeviceGroup> group(new DeviceGroup(streams, timeout));
   const DeviceGuard guard(group->device(0));
   void* memory = nullptr;
@@ -43,9 +33,6 @@ absl::Status DeviceGroup::MakeSides() {
     // Peers wait for what is put aside, so it goes first wherever both could.
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device(rank), cudaStreamCreateWithPriority(&mine.stream, cudaStreamNonBlocking, highest));
-    for (const cudaStream_t stream : {main(rank), mine.stream}) {
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), RunFirstKernel(stream));
-    }
     for (cudaEvent_t* event : {&mine.entered, &mine.left}) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
                                     cudaEventCreateWithFlags(event, cudaEventDisableTiming));
@@ -100,12 +87,9 @@ absl::Status DeviceGroup::JoinSideStream(int rank) const {
 }
 
 Watch DeviceGroup::watch(const Round& round) const {
-  static_assert(offsetof(Report, call) == offsetof(WaitReport, call) &&
-                offsetof(Report, count) == offsetof(WaitReport, count));
-  return {.abort = reinterpret_cast<std::uint32_t*>(&words_->abort.value),
-          .report = reinterpret_cast<WaitReport*>(&words_->reports[round.rank]),
-          .call = CallOnDevice(round.mine(), round.number),
-          .count = round.mine().in_count(),
+  return {.abort = reinterpret_cast<std::uint32_t*>(&words_->abort),
+          .report = &words_->reports[round.rank],
+          .call = ToWaitingCall(round.mine(), round.number),
           .lookout = nullptr,
           .timeout_ns = static_cast<std::uint64_t>(timeout_.count())};
 }
@@ -118,15 +102,14 @@ bool DeviceGroup::IsCapturing(int rank) const {
 
 absl::Status DeviceGroup::Health() const {
   for (int rank = 0; rank < num_ranks(); ++rank) {
+    WaitReport& report = words_->reports[rank];
     // Acquire pairs with the release in Patience::Report.
-    const std::uint64_t reported = words_->reports[rank].call.load(std::memory_order_acquire);
-    if (reported == 0) continue;
-    const WaitedCall waited =
-        ReadWaitReport({reported, words_->reports[rank].count.load(std::memory_order_relaxed)});
+    const std::uint64_t awaited = std::atomic_ref(report.awaited).load(std::memory_order_acquire);
+    if (awaited == 0) continue;
     return absl::DeadlineExceededError(absl::StrCat(
-        waited.description, ": the stream of rank ", waited.awaited_rank,
-        " did not come to it within ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
-        " s; rank ", rank, " waited on ", device(rank).ToString()));
+        Describe(report.call), ": the stream of rank ", awaited - 1, " did not come to it within ",
+        absl::ToDoubleSeconds(absl::FromChrono(timeout_)), " s; rank ", rank, " waited on ",
+        device(rank).ToString()));
   }
   return absl::OkStatus();
 }
@@ -138,31 +121,47 @@ absl::Status DeviceGroup::Synchronize(int rank) const {
   return absl::OkStatus();
 }
 
-void DeviceGroup::Abort() { words_->abort.value.store(1, std::memory_order_relaxed); }
+absl::Status DeviceGroup::QueueFirstKernels() {
+  for (int rank = 0; rank < num_ranks(); ++rank) {
+    const DeviceGuard guard(device(rank));
+    for (const cudaStream_t stream : {main(rank), side(rank).stream}) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
+                                    LaunchWritePattern(nullptr, /*words=*/0, /*seed=*/0, stream));
+    }
+  }
+  return absl::OkStatus();
+}
 
-absl::Status DeviceGroup::Reset() {
+void DeviceGroup::Abort() { words_->abort.store(1, std::memory_order_relaxed); }
+
+absl::Status DeviceGroup::AwaitIdle() const {
   const auto deadline = std::chrono::steady_clock::now() + timeout_;
   for (int rank = 0; rank < num_ranks(); ++rank) {
     const DeviceGuard guard(device(rank));
     for (const cudaStream_t stream : {main(rank), side(rank).stream}) {
       cudaError_t error = cudaErrorNotReady;
       while ((error = cudaStreamQuery(stream)) == cudaErrorNotReady) {
-        if (std::chrono::steady_clock::now() > deadline) return StillBusy(rank);
+        if (std::chrono::steady_clock::now() > deadline) {
+          return absl::DeadlineExceededError(
+              absl::StrCat("rank ", rank, "'s stream on ", device(rank).ToString(),
+                           " has been busy for ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
+                           " s more; try again when its work is done"));
+        }
         std::this_thread::yield();
       }
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), error);
     }
   }
-  words_->abort.value.store(0, std::memory_order_relaxed);
-  for (Report& report : words_->reports) report.call.store(0, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 
-absl::Status DeviceGroup::StillBusy(int rank) const {
-  return absl::DeadlineExceededError(absl::StrCat("reset: rank ", rank, "'s stream on ",
-                                                  device(rank).ToString(), " has been busy for ",
-                                                  absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
-                                                  " s more; try again when its work is done"));
+absl::Status DeviceGroup::Reset() {
+  LOCKSTEP_RETURN_IF_ERROR(AwaitIdle());
+  words_->abort.store(0, std::memory_order_relaxed);
+  for (WaitReport& report : words_->reports) {
+    std::atomic_ref(report.awaited).store(0, std::memory_order_relaxed);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep::internal::cuda

@@ -15,7 +15,7 @@ namespace lockstep::internal::cuda {
 
 class DeviceGroup {
  public:
-  /// kResourceExhausted: no pinned memory, or no more streams.
+  /// Of up to kMostRanks streams. kResourceExhausted: no pinned memory, or no more streams.
   static absl::StatusOr<std::unique_ptr<DeviceGroup>> Create(absl::Span<const Stream> streams,
                                                              std::chrono::nanoseconds timeout);
   ~DeviceGroup();
@@ -36,26 +36,24 @@ class DeviceGroup {
   /// For the kernels of this rank's call; the transport adds its lookout.
   Watch watch(const Round& round) const;
   bool IsCapturing(int rank) const;
-  /// kDeadlineExceeded: a kernel has waited too long, for which rank and where.
+  /// kDeadlineExceeded: a kernel has waited too long, for which rank, in which call and where.
   absl::Status Health() const;
   absl::Status Synchronize(int rank) const;
+  /// Queues a kernel that does nothing on every stream: a stream's first kernel starts when the
+  /// device is idle (seen on an H100 under CUDA 13.0), and what runs there by then may be waiting
+  /// for it.
+  absl::Status QueueFirstKernels();
+  /// Waits until all streams are idle. kDeadlineExceeded: longer than the group's time-out.
+  absl::Status AwaitIdle() const;
   void Abort();
-  /// Waits for all streams, for a bounded time, and makes them usable again.
+  /// AwaitIdle, and all is usable again.
   absl::Status Reset();
 
  private:
   // In host memory that the devices see: a line for each writer.
-  struct alignas(128) AbortWord {
-    std::atomic<std::uint32_t> value{0};
-  };
-  // Laid out as WaitReport.
-  struct alignas(128) Report {
-    std::atomic<std::uint64_t> call{0};
-    std::atomic<std::int64_t> count{0};
-  };
   struct HostWords {
-    AbortWord abort;
-    Report reports[kMostRanks];
+    alignas(128) std::atomic<std::uint32_t> abort{0};
+    WaitReport reports[kMostRanks] = {};
   };
 
   // A rank's own, and its thread's.
@@ -70,7 +68,6 @@ class DeviceGroup {
   DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout)
       : streams_(streams.begin(), streams.end()), timeout_(timeout), sides_(streams.size()) {}
   absl::Status MakeSides();
-  absl::Status StillBusy(int rank) const;
   Side& side(int rank) { return sides_[static_cast<std::size_t>(rank)]; }
   const Side& side(int rank) const { return sides_[static_cast<std::size_t>(rank)]; }
   cudaStream_t main(int rank) const {

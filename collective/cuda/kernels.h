@@ -60,9 +60,7 @@ struct Lookout {
 struct Watch {
   std::uint32_t* abort;
   WaitReport* report;
-  /// What goes there (see WaitReport), but for the rank.
-  std::uint64_t call;
-  std::int64_t count;
+  WaitingCall call;
   Lookout* lookout;
   std::uint64_t timeout_ns;
 };

@@ -25,11 +25,9 @@ class DeviceBuffer {
     bytes_ = static_cast<std::size_t>(bytes);
     return absl::OkStatus();
   }
-  // Waits until it is done.
-  absl::Status Zero(cudaStream_t stream) {
+  absl::Status QueueZero(cudaStream_t stream) {
     const DeviceGuard guard(device_);
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemsetAsync(data_, 0, bytes_, stream));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaStreamSynchronize(stream));
     return absl::OkStatus();
   }
   void* data() const { return data_; }
@@ -70,6 +68,7 @@ class PeerTransport final : public DeviceTransport {
       return absl::Status(allocated.code(), absl::StrCat("peer transport: the buffers of rank ",
                                                          rank, ": ", allocated.message()));
     }
+    LOCKSTEP_RETURN_IF_ERROR(group_->QueueFirstKernels());
     return ZeroAll();
   }
 
@@ -138,10 +137,10 @@ class PeerTransport final : public DeviceTransport {
   absl::Status ZeroAll() {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
       Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
-      LOCKSTEP_RETURN_IF_ERROR(mine.inbox.Zero(group_->native(rank)));
-      LOCKSTEP_RETURN_IF_ERROR(mine.lines.Zero(group_->native(rank)));
+      LOCKSTEP_RETURN_IF_ERROR(mine.inbox.QueueZero(group_->native(rank)));
+      LOCKSTEP_RETURN_IF_ERROR(mine.lines.QueueZero(group_->native(rank)));
     }
-    return absl::OkStatus();
+    return group_->AwaitIdle();
   }
 
   Peers PeersOf(const Round& round) const {

@@ -55,11 +55,12 @@ class Patience {
   }
 
  private:
-  // The release pairs with the acquire in DeviceGroup::Health. All threads of a kernel write the
-  // same but for the rank.
+  // All threads of a kernel write the same but for the rank. The release pairs with the acquire in
+  // DeviceGroup::Health; behind the fence nobody finds the abort and no report.
   __device__ void Report(int awaited_rank) {
-    *static_cast<volatile std::int64_t*>(&watch_.report->count) = watch_.count;
-    ReleaseFlag(&watch_.report->call, watch_.call + static_cast<std::uint64_t>(awaited_rank) + 1);
+    watch_.report->call = watch_.call;
+    ReleaseFlag(&watch_.report->awaited, static_cast<std::uint64_t>(awaited_rank) + 1);
+    __threadfence_system();
     StoreWord(watch_.abort, 1);
   }
 

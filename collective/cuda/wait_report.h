@@ -3,30 +3,36 @@
 #define LOCKSTEP_COLLECTIVE_CUDA_WAIT_REPORT_H_
 
 #include <cstdint>
+#include <string>
 
 #include "lockstep/collective/collective_call.h"
 
 namespace lockstep::internal::cuda {
 
-/// In host memory, written by the device: `count` first, then `call`.
-struct WaitReport {
-  /// 0, or what CallOnDevice() made of the call, plus one, plus the rank that was waited for.
-  std::uint64_t call;
-  /// Elements that the rank brought.
-  std::int64_t count;
+/// A call as its kernels carry it.
+struct WaitingCall {
+  CollectiveKind kind;
+  DType dtype;
+  ReduceOp op;
+  /// Captured in a graph: then `round` is that of the capture.
+  bool captured;
+  std::int32_t root;
+  /// Elements.
+  std::int64_t in_count;
+  std::int64_t out_count;
+  std::uint64_t round;
 };
 
-/// The call in one word, for kernels to carry: round (the lowest 39 bits of it), kind, type,
-/// reduction, root, whether it was captured. The lowest eight bits are 0.
-std::uint64_t CallOnDevice(const CollectiveCall& call, std::uint64_t round);
+WaitingCall ToWaitingCall(const CollectiveCall& call, std::uint64_t round);
+/// "all_reduce #7 (float32 x 100, sum)", or "all_reduce (float32 x 100, sum), captured as #7".
+std::string Describe(const WaitingCall& call);
 
-/// "all_reduce #7 (float32 x 100, sum)", with ", in a graph" where it was captured, and the rank
-/// that was waited for. `report.call` is not 0.
-struct WaitedCall {
-  std::string description;
-  int awaited_rank;
+/// One rank's, in host memory, written by its kernels alone: `call` first.
+struct alignas(128) WaitReport {
+  WaitingCall call;
+  /// 0, or 1 + the rank that was waited for. Release pairs with the acquire of the host.
+  std::uint64_t awaited;
 };
-WaitedCall ReadWaitReport(const WaitReport& report);
 
 }  // namespace lockstep::internal::cuda
 

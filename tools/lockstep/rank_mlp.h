@@ -9,10 +9,9 @@
 namespace lockstep::tools {
 
 /// A ParallelMlp hidden -> inner -> GELU -> hidden without biases, with seeded weights, and uniform
-/// numbers in
-/// [-1, 1) as input and as gradient of the output, the same on every rank. Used by the rank's
-/// thread; holds on to `worker` and `comm`. All calls but CountWrong queue work and may be captured
-/// in a graph.
+/// numbers in [-1, 1) as input and as gradient of the output, the same on every rank. Used by the
+/// rank's thread; holds on to `worker` and `comm`. All calls but CountWrong queue work and may be
+/// captured in a graph.
 class RankMlp {
  public:
   static absl::StatusOr<RankMlp> Create(Worker& worker, Communicator& comm,
