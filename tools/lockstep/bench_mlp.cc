@@ -11,6 +11,8 @@ namespace lockstep::tools {
 namespace {
 
 constexpr int kRounds = 7;
+// As long as that, an H100 stays below its power limit.
+constexpr double kRest = 3;
 
 // Where it runs, and what is measured there.
 struct Setting {
@@ -53,7 +55,8 @@ absl::StatusOr<MlpRow> Measure(Setting& setting, std::int64_t rows) {
                       {.graph = options.graph,
                        .rounds = kRounds,
                        .warmup = options.warmup,
-                       .calls = options.iterations});
+                       .calls = options.iterations,
+                       .rest = kRest});
   std::vector<std::int64_t> wrong(static_cast<std::size_t>(ranks));
   LOCKSTEP_RETURN_IF_ERROR(setting.executor->Run([&](Worker& worker) -> absl::Status {
     Communicator& comm = setting.barrier->communicator(worker.rank());
@@ -87,9 +90,9 @@ void PrintHeader(const Setting& setting) {
   std::printf("# %s\n", MachineLine().c_str());
   if (!setting.on_cpu()) std::printf("# %s\n", GpusOf(setting).c_str());
   std::printf(
-      "# median of %d alternating rounds, slowest rank; wrong: further than %.2g of the "
-      "largest element from the unsharded layers' result\n",
-      kRounds, RankMlp::Tolerance(mlp.dtype));
+      "# median of %d alternating rounds, each with a rest %g times as long, slowest rank; wrong: "
+      "further than %.2g of the largest element from the unsharded layers' result\n",
+      kRounds, kRest, RankMlp::Tolerance(mlp.dtype));
   std::printf("#%7s %12s %13s %15s %10s %12s %12s %7s\n", "rows", "ours (us)", "products (us)",
               "ours / products", "NCCL (us)", "NCCL / ours", "fwd+bwd (us)", "#wrong");
 }

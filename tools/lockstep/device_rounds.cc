@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <optional>
+#include <thread>
 
 #include "lockstep/runtime/graph.h"
 #include "lockstep/tools/lockstep/device_timer.h"
@@ -80,7 +81,7 @@ class DeviceRounds::Contestant {
   }
 
   // Microseconds of one call.
-  absl::StatusOr<double> Round(Communicator& comm) {
+  absl::StatusOr<double> Round(Communicator& comm, double rest) {
     LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
     LOCKSTEP_RETURN_IF_ERROR(timer_.Start());
     for (int i = 0; i < repeats_; ++i) {
@@ -88,6 +89,7 @@ class DeviceRounds::Contestant {
     }
     LOCKSTEP_RETURN_IF_ERROR(timer_.Stop());
     LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, timer_.Microseconds());
+    std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(rest * microseconds));
     return microseconds / calls_ / repeats_;
   }
 
@@ -122,7 +124,7 @@ absl::Status DeviceRounds::Measure(Worker& worker, Communicator& comm,
     Contestant& side = sides.emplace_back(worker, contestants[i], std::move(timer));
     std::vector<double>& probes = records_[i].probes;
     LOCKSTEP_RETURN_IF_ERROR(side.WarmUp(options_.warmup));
-    LOCKSTEP_ASSIGN_OR_RETURN(probes[rank], side.Round(comm));
+    LOCKSTEP_ASSIGN_OR_RETURN(probes[rank], side.Round(comm, options_.rest));
     LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
     // All ranks come to the same number.
     LOCKSTEP_RETURN_IF_ERROR(side.Plan(*std::max_element(probes.begin(), probes.end()), options_));
@@ -130,7 +132,7 @@ absl::Status DeviceRounds::Measure(Worker& worker, Communicator& comm,
   // The first rounds of graphs are slower, and do not count.
   for (int round = -1; round < options_.rounds; ++round) {
     for (std::size_t i = 0; i < sides.size(); ++i) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, sides[i].Round(comm));
+      LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, sides[i].Round(comm, options_.rest));
       if (round >= 0) records_[i].rounds_of_rank[rank].push_back(microseconds);
     }
   }

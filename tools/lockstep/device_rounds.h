@@ -17,6 +17,9 @@ struct DeviceRoundsOptions {
   int warmup = 0;
   /// Calls per round; 0: as many as take some milliseconds.
   int calls = 0;
+  /// Rest after a round, in times of the round. What draws more power than a GPU may is slowed down
+  /// otherwise, by as much as what ran before has warmed it up.
+  double rest = 0;
 };
 
 /// Times any number of contestants in alternating rounds: the ranks meet, and each queues many

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import statistics
+import time
 
 # First of all: it sets what torch reads when it is loaded.
 from pytorch_all_reduce import ROUNDS, ROUND_US, timed
@@ -22,6 +23,8 @@ import torch.nn.functional as F
 
 # As `lockstep bench mlp` has it: parts of a sum are rounded before they are added up.
 TOLERANCE = 1 / 32
+# After a round, in times of the round, as `lockstep bench mlp` does: below the GPU's power limit.
+REST = 3
 PLAIN = ["graph", "eager", "products"]
 DTENSOR = ["dtensor_forward", "dtensor_forward_backward"]
 
@@ -52,7 +55,9 @@ class Contestant:
         torch.cuda.synchronize()
 
     def round(self):
-        self.times.append(timed(self.run, self.calls))
+        microseconds = timed(self.run, self.calls)
+        time.sleep(REST * microseconds * self.calls / 1e6)
+        self.times.append(microseconds)
 
 
 def uniform(shape, bound, seed):
@@ -148,12 +153,12 @@ def measure(rows, weights, mlp):
         contestants += dtensor_contestants(mlp, x, uniform((rows, weights.hidden), 1, seed=4))
     for contestant in contestants:
         contestant.prepare()
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS + 1):
         for contestant in contestants:
             contestant.round()
     row = {"rows": rows}
     for contestant in contestants:
-        row[contestant.name + "_us"] = statistics.median(contestant.times)
+        row[contestant.name + "_us"] = statistics.median(contestant.times[1:])  # the first round does not count
     with torch.no_grad():
         want = F.linear(F.gelu(F.linear(x, weights.up)), weights.down)
     # A list, because all ranks must make all of the calls.
