@@ -17,35 +17,17 @@ struct Elements {
   // Slots lie within rows and begin at multiples of 16 bytes.
   bool aligned;
 
-  __device__ __forceinline__ std::int64_t At(std::int64_t element) const {
-    if (contiguous) return element;
-    const std::int64_t row = element / width;
-    return row * pitch + (element - row * width);
-  }
   __device__ __forceinline__ Slot<T> Load(std::int64_t slot) const {
-    constexpr int kLanes = Slot<T>::kLanes;
-    const std::int64_t begin = slot * kLanes;
-    if (aligned && begin + kLanes <= count) {
-      return *reinterpret_cast<const Slot<T>*>(data + At(begin));
-    }
     Slot<T> loaded = {};
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (begin + lane < count) loaded.lanes[lane] = data[At(begin + lane)];
-    }
+    VisitSlot(
+        slot, [&](const Slot<T>* whole) { loaded = *whole; },
+        [&](int lane, const T* element) { loaded.lanes[lane] = *element; });
     return loaded;
   }
   __device__ __forceinline__ void Store(std::int64_t slot, const Slot<T>& stored) const {
-    constexpr int kLanes = Slot<T>::kLanes;
-    const std::int64_t begin = slot * kLanes;
-    if (aligned && begin + kLanes <= count) {
-      *reinterpret_cast<Slot<T>*>(data + At(begin)) = stored;
-      return;
-    }
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (begin + lane < count) data[At(begin + lane)] = stored.lanes[lane];
-    }
+    VisitSlot(
+        slot, [&](Slot<T>* whole) { *whole = stored; },
+        [&](int lane, T* element) { *element = stored.lanes[lane]; });
   }
   __device__ __forceinline__ bool Has(std::int64_t pack) const {
     return pack * kSlotsPerPack * Slot<T>::kLanes < count;
@@ -60,6 +42,31 @@ struct Elements {
                                             const Held<T>& held) const {
     Store(place.first_slot(pack), held.first);
     if (!place.has_number()) Store(place.second_slot(pack), held.second);
+  }
+
+ private:
+  // The slot as a whole where it may be touched so, or else those of its elements that there are.
+  template <typename Whole, typename Each>
+  __device__ __forceinline__ void VisitSlot(std::int64_t slot, Whole whole, Each each) const {
+    constexpr int kLanes = Slot<T>::kLanes;
+    const std::int64_t begin = slot * kLanes;
+    std::int64_t left_of_row = count;
+    T* at = data + begin;
+    if (!contiguous) {
+      const std::int64_t row = begin / width;
+      left_of_row = (row + 1) * width - begin;
+      at += row * (pitch - width);
+    }
+    if (aligned && begin + kLanes <= count) return whole(reinterpret_cast<Slot<T>*>(at));
+#pragma unroll
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (begin + lane < count) each(lane, at);
+      ++at;
+      if (--left_of_row == 0) {
+        left_of_row = width;
+        at += pitch - width;
+      }
+    }
   }
 };
 
