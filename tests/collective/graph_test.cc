@@ -68,6 +68,8 @@ TEST_CASE("a captured sequence of collectives replays 1000 times with changing i
           const double sum = n * static_cast<double>((i + replay) % 17 - 8) + n * (n - 1) / 2;
           const double expected = n * n * std::max(sum, 0.0);
           if (y.Get(i) != expected) {
+            // A group that has failed says more.
+            LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
             return absl::InternalError(absl::StrCat("replay ", replay, ", element ", i, " is ",
                                                     y.Get(i), ", expected ", expected));
           }
