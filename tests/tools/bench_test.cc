@@ -33,6 +33,22 @@ TEST_CASE("bench checks every result, of every collective, type and reduction") 
   }
 }
 
+TEST_CASE("bench startup tells what each step to a first sum takes, at first and later") {
+  const Sandbox sandbox;
+  const Outcome outcome = sandbox.Run("bench startup --devices=cpu --ranks=3 --format=json");
+  INFO(outcome.out << outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+  REQUIRE_FALSE(document.is_discarded());
+  CHECK(document["ranks"] == 3);
+  REQUIRE(document["rows"].size() == 3);
+  for (const auto& row : document["rows"]) {
+    CHECK(row["first_ms"] > 0);
+    CHECK(row["later_ms"] > 0);
+  }
+  CHECK(sandbox.Run("bench startup --devices=cpu --ranks=2").exit_code == 0);
+}
+
 TEST_CASE("bench mlp checks every element, at sizes that divide and at those that do not") {
   const Sandbox sandbox;
   for (const char* flags : {"--ranks=2 --hidden=64 --inner=256 --rows=8,1 -d float32",

@@ -51,6 +51,7 @@ const std::vector<std::string>& BenchNames() {
     for (const CollectiveKind kind : kCollectives) all.emplace_back(Name(kind));
     all.emplace_back("barrier");
     all.emplace_back("executor");
+    all.emplace_back("startup");
     all.emplace_back("mlp");
     all.emplace_back("limits");
     return all;
@@ -65,10 +66,13 @@ absl::Status Bench(const std::string& name, const BenchOptions& options) {
     if (kind == CollectiveKind::kAllReduce) return TuneAllReduce(options);
   }
   if (name == "mlp" && !options.tune) return BenchMlp(options);
-  if (options.graph || options.peer != BenchPeer::kNone || options.tune) {
+  const bool takes_peer = name == "startup" && options.peer == BenchPeer::kNccl;
+  if (options.graph || options.tune || (options.peer != BenchPeer::kNone && !takes_peer)) {
     return absl::InvalidArgumentError(
-        "bench: --graph and --peer are for collectives and mlp, --tune for all_reduce");
+        "bench: --graph is for collectives and mlp, --peer for these, --peer=nccl also for "
+        "startup, --tune for all_reduce");
   }
+  if (name == "startup") return BenchStartup(options);
   if (name == "barrier") return BenchBarrier(options);
   if (name == "executor") return BenchExecutor(options);
   if (name == "limits") return BenchLimits(options);

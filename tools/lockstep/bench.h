@@ -56,8 +56,8 @@ struct Times {
 };
 Times Summarize(std::vector<double> microseconds);
 
-/// The names that `lockstep bench` takes: the collectives, "barrier", "executor", "mlp" and
-/// "limits".
+/// The names that `lockstep bench` takes: the collectives, "barrier", "executor", "startup", "mlp"
+/// and "limits".
 const std::vector<std::string>& BenchNames();
 
 /// Runs one benchmark and writes its table, or its JSON, to stdout.
@@ -68,8 +68,9 @@ absl::Status Bench(const std::string& name, const BenchOptions& options);
 absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options);
 absl::Status BenchBarrier(const BenchOptions& options);
 absl::Status BenchExecutor(const BenchOptions& options);
-/// ParallelMlp's forward pass, with the backward pass too unless in a graph, and what they are held
-/// against.
+/// From nothing to the first sum of all ranks, the first time in a process and later.
+absl::Status BenchStartup(const BenchOptions& options);
+/// ParallelMlp's forward pass, alone and with the backward pass, and what it is held against.
 absl::Status BenchMlp(const BenchOptions& options);
 /// What the links, the copy engines and launches of these GPUs can do, and what the order of a sum
 /// costs. kUnavailable: this build has no CUDA. kDataLoss: a sum was wrong.

@@ -59,8 +59,8 @@ struct Verb {
 const Verb kVerbs[] = {
     {"train", "", "train a tensor-parallel classifier on Fashion-MNIST", kTrainFlags, RunTrain},
     {"bench", " WHAT",
-     "time a collective, an MLP, the barrier or the executor, and check the results", kBenchFlags,
-     RunBench},
+     "time a collective, an MLP, the barrier, the executor or a start, and check the results",
+     kBenchFlags, RunBench},
     {"check", "", "see whether groups survive what goes wrong, and how fast", kCheckFlags,
      RunCheck},
     {"info", "", "say what this build and this machine offer", kInfoFlags, RunInfo},
