@@ -69,8 +69,9 @@ absl::Status Bench(const std::string& name, const BenchOptions& options) {
   const bool takes_peer = name == "startup" && options.peer == BenchPeer::kNccl;
   if (options.graph || options.tune || (options.peer != BenchPeer::kNone && !takes_peer)) {
     return absl::InvalidArgumentError(
-        "bench: --graph is for collectives and mlp, --peer for these, --peer=nccl also for "
-        "startup, --tune for all_reduce");
+        "bench: --graph and --peer are for collectives and mlp, --peer=nccl for startup too, "
+        "--tune "
+        "for all_reduce");
   }
   if (name == "startup") return BenchStartup(options);
   if (name == "barrier") return BenchBarrier(options);
