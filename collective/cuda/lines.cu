@@ -100,15 +100,17 @@ class Carrier {
         second[r] = held.second;
       }
     }
+    Held<T> result = {};
     VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
       const bool average = work_.op == ReduceOp::kAverage;
-      T* const out = static_cast<T*>(work_.out);
-      StoreSlot(out, place_.first_slot(PackAt(turn)), work_.count, work_.aligned,
-                ReduceSlots<kOp>(first, peers_.num_ranks, average));
-      if (place_.has_number()) return;
-      StoreSlot(out, place_.second_slot(PackAt(turn)), work_.count, work_.aligned,
-                ReduceSlots<kOp>(second, peers_.num_ranks, average));
+      result.first = ReduceSlots<kOp>(first, peers_.num_ranks, average);
+      if (!place_.has_number()) result.second = ReduceSlots<kOp>(second, peers_.num_ranks, average);
     });
+    T* const out = static_cast<T*>(work_.out);
+    StoreSlot(out, place_.first_slot(PackAt(turn)), work_.count, work_.aligned, result.first);
+    if (!place_.has_number()) {
+      StoreSlot(out, place_.second_slot(PackAt(turn)), work_.count, work_.aligned, result.second);
+    }
     return true;
   }
 

@@ -88,16 +88,23 @@ __device__ __forceinline__ C TreeOf(C (&values)[kMost], int num_ranks) {
 template <ReduceOp kOp, typename T, int kMost>
 __device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMost], int num_ranks,
                                                bool average) {
-  Slot<T> result;
+  constexpr int kLanes = Slot<T>::kLanes;
+  Compute<T> reduced[kLanes];
 #pragma unroll
-  for (int lane = 0; lane < Slot<T>::kLanes; ++lane) {
+  for (int lane = 0; lane < kLanes; ++lane) {
     Compute<T> values[kMost];
 #pragma unroll
     for (int rank = 0; rank < kMost; ++rank) values[rank] = Load(slots[rank].lanes[lane]);
-    Compute<T> value = TreeOf<kOp>(values, num_ranks);
-    if (average) value = Averaged(value, num_ranks);
-    result.lanes[lane] = Rounded<T>(value);
+    reduced[lane] = TreeOf<kOp>(values, num_ranks);
   }
+  // One branch for all lanes, and no divisions where there is nothing to average.
+  if (kOp == ReduceOp::kSum && average) {
+#pragma unroll
+    for (int lane = 0; lane < kLanes; ++lane) reduced[lane] = Averaged(reduced[lane], num_ranks);
+  }
+  Slot<T> result;
+#pragma unroll
+  for (int lane = 0; lane < kLanes; ++lane) result.lanes[lane] = Rounded<T>(reduced[lane]);
   return result;
 }
 
@@ -126,6 +133,7 @@ __device__ __forceinline__ Slot<T> LoadSlot(const T* data, std::int64_t slot, st
                                             bool aligned) {
   constexpr int kLanes = Slot<T>::kLanes;
   const std::int64_t begin = slot * kLanes;
+  if (begin >= count) return {};
   if (aligned && begin + kLanes <= count) {
     return *reinterpret_cast<const Slot<T>*>(data + begin);
   }
@@ -142,6 +150,7 @@ __device__ __forceinline__ void StoreSlot(T* data, std::int64_t slot, std::int64
                                           bool aligned, const Slot<T>& stored) {
   constexpr int kLanes = Slot<T>::kLanes;
   const std::int64_t begin = slot * kLanes;
+  if (begin >= count) return;
   if (aligned && begin + kLanes <= count) {
     *reinterpret_cast<Slot<T>*>(data + begin) = stored;
     return;
