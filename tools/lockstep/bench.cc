@@ -70,8 +70,7 @@ absl::Status Bench(const std::string& name, const BenchOptions& options) {
   if (options.graph || options.tune || (options.peer != BenchPeer::kNone && !takes_peer)) {
     return absl::InvalidArgumentError(
         "bench: --graph and --peer are for collectives and mlp, --peer=nccl for startup too, "
-        "--tune "
-        "for all_reduce");
+        "--tune for all_reduce");
   }
   if (name == "startup") return BenchStartup(options);
   if (name == "barrier") return BenchBarrier(options);
