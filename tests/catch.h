@@ -1,5 +1,5 @@
-// The one include of the test framework: Catch2 2.13 (Debian 12) or 3.x (Ubuntu 24.04). Its assertions are for the main
-// thread; ranks return a status.
+// The one include of the test framework: Catch2 2.13 (Debian 12) or 3.x (Ubuntu 24.04). Its
+// assertions are for the main thread; ranks return a status.
 #ifndef LOCKSTEP_TESTS_CATCH_H_
 #define LOCKSTEP_TESTS_CATCH_H_
 
@@ -12,11 +12,11 @@
 #include "lockstep/runtime/status.h"
 
 /// Fails the test with the status's own text unless it is OK. Takes a Status or a StatusOr.
-#define REQUIRE_OK(expression)                                          \
-  do {                                                                  \
-    const auto& lockstep_result = (expression);                         \
-    INFO(::lockstep::testing::TextOf(lockstep_result));                 \
-    REQUIRE(lockstep_result.ok());                                      \
+#define REQUIRE_OK(expression)                          \
+  do {                                                  \
+    const auto& lockstep_result = (expression);         \
+    INFO(::lockstep::testing::TextOf(lockstep_result)); \
+    REQUIRE(lockstep_result.ok());                      \
   } while (false)
 
 namespace lockstep::testing {
