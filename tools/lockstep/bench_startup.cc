@@ -81,12 +81,12 @@ absl::Status StartNccl(Executor& executor, Steps& steps) {
   return absl::OkStatus();
 }
 
-struct Shape {
+struct Started {
   int ranks;
   std::string transport;
 };
 
-absl::StatusOr<Shape> StartOnce(const BenchOptions& options, Steps& steps) {
+absl::StatusOr<Started> StartOnce(const BenchOptions& options, Steps& steps) {
   Stopwatch watch;
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
   watch.Lap(steps.executor);
@@ -97,22 +97,22 @@ absl::StatusOr<Shape> StartOnce(const BenchOptions& options, Steps& steps) {
   }));
   watch.Lap(steps.sum);
   if (options.peer != BenchPeer::kNone) LOCKSTEP_RETURN_IF_ERROR(StartNccl(*executor, steps));
-  return Shape{executor->world_size(), std::string(barrier->transport())};
+  return Started{executor->world_size(), std::string(barrier->transport())};
 }
 
 }  // namespace
 
 absl::Status BenchStartup(const BenchOptions& options) {
   Steps steps;
-  Shape shape;
+  Started group;
   for (int round = 0; round < 1 + kRounds; ++round) {
-    LOCKSTEP_ASSIGN_OR_RETURN(shape, StartOnce(options, steps));
+    LOCKSTEP_ASSIGN_OR_RETURN(group, StartOnce(options, steps));
   }
   if (options.json) {
     nlohmann::json document = {{"benchmark", "startup"},
                                {"machine", MachineLine()},
-                               {"ranks", shape.ranks},
-                               {"transport", shape.transport}};
+                               {"ranks", group.ranks},
+                               {"transport", group.transport}};
     for (const Step* step : steps.measured()) {
       document["rows"].push_back(
           {{"name", step->name}, {"first_ms", step->first()}, {"later_ms", step->later()}});
@@ -120,7 +120,7 @@ absl::Status BenchStartup(const BenchOptions& options) {
     std::printf("%s\n", document.dump(2).c_str());
     return absl::OkStatus();
   }
-  std::printf("# startup, %d ranks, transport %s\n# %s\n", shape.ranks, shape.transport.c_str(),
+  std::printf("# startup, %d ranks, transport %s\n# %s\n", group.ranks, group.transport.c_str(),
               MachineLine().c_str());
   std::printf("# later: median of %d more starts in the same process\n", kRounds);
   std::printf("#%27s %12s %12s\n", "", "first (ms)", "later (ms)");
