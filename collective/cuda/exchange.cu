@@ -188,6 +188,7 @@ class Exchanger {
     if (!has) return true;
     VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
       const bool average = work_.op == ReduceOp::kAverage;
+      // Stored here: behind the choice, the 64-bit types of eight ranks spill registers.
       Held<T> result = {};
       result.first = ReduceSlots<kOp>(first, peers_.num_ranks, average);
       if (!place_.has_number()) result.second = ReduceSlots<kOp>(second, peers_.num_ranks, average);
