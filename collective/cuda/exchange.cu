@@ -213,6 +213,7 @@ __global__ void __launch_bounds__(512) ExchangeKernel(const __grid_constant__ Wo
   Exchanger<T, kMost, kReduces> exchanger(work, blockIdx.x * warps_per_block + threadIdx.x / 32,
                                           gridDim.x * warps_per_block);
   AwaitWorkBefore();
+  AdmitNext();
   exchanger.Run();
 }
 

@@ -6,13 +6,21 @@
 
 namespace lockstep::internal::cuda {
 
-/// The first thing that a kernel launched by LaunchOverlapped does. Lets the next one be set up
-/// meanwhile, and returns when all work queued before is done: until then nothing may be read or
-/// written. Devices before Hopper have done so already.
+/// The first thing that a kernel launched by LaunchOverlapped does: returns when all work queued
+/// before is done. Until then nothing may be read or written.
 __device__ __forceinline__ void AwaitWorkBefore() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Lets the next kernel take its places on the device while this one is still at work, when all
+/// blocks have called this or are done. Behind AwaitWorkBefore, so that one kernel at most waits
+/// for its turn: more of them would fill the device, and a kernel for which a peer waits would find
+/// no place. Devices before Hopper let nobody in early.
+__device__ __forceinline__ void AdmitNext() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 

@@ -130,6 +130,7 @@ __global__ void __launch_bounds__(512) LinesKernel(const __grid_constant__ Work<
   Carrier<T, kMost> carrier(work, blockIdx.x * warps_per_block + threadIdx.x / 32,
                             gridDim.x * warps_per_block);
   AwaitWorkBefore();
+  AdmitNext();
   carrier.Run();
 }
 

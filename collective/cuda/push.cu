@@ -205,6 +205,8 @@ class Pusher {
 
   __device__ bool SumTile(std::int64_t i) {
     if (!GroupAwaits(inbox_->pushed[block_], i + 1, 2)) return false;
+    // Not before: the next one's blocks need whole multiprocessors, as the peers' own do.
+    AdmitNext();
     for (std::int64_t batch = 0; batch < work_.tile_slots; batch += kBatch) {
       Slot<T> slots[kPerThread][kMost];
       ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t in_slice) {
