@@ -14,8 +14,9 @@ enum class TransportKind : std::uint8_t {
   /// All ranks on the CPU: straight from memory to memory.
   kCpu,
   /// Two to eight ranks on GPUs of their own that were proved to reach each other's memory: kernels
-  /// that write to their peers and wait for them. To be asked for where ranks share a GPU only in
-  /// tests: all their kernels must fit on it at once.
+  /// that write to their peers and wait for them. Only who asks for it gets it where ranks share a
+  /// GPU: they take fewer blocks there, and each stream needs a hardware queue of its own
+  /// (CUDA_DEVICE_MAX_CONNECTIONS).
   kPeer,
   /// Ranks on GPUs, any number on one, that need not reach each other's memory: inputs go through
   /// pinned memory of the host, as much as the largest. Events order their streams. Cannot be
@@ -37,7 +38,7 @@ struct AllReduceTuning {
   /// Up to so many bytes a sum travels in lines that carry their own flag, from there on in tiles
   /// that are pushed to the owner of a slice.
   std::int64_t max_lines_bytes = 8 << 20;
-  /// Thread blocks of the two kernels at most.
+  /// Thread blocks of the two kernels at most; fewer where ranks share a GPU.
   int lines_blocks = 1104;
   int push_blocks = 132;
   /// Threads of a block that carries lines.

@@ -237,12 +237,27 @@ absl::Status CheckTuning(const AllReduceTuning& tuning) {
                    Inbox::kMostLineWarps, " warps in all at most"));
 }
 
+absl::StatusOr<AllReduceTuning> Fitted(AllReduceTuning tuning, const DeviceGroup& group) {
+  for (int rank = 0; rank < group.num_ranks(); ++rank) {
+    const Device device = group.device(rank);
+    int on_device = 0;
+    for (int r = 0; r < group.num_ranks(); ++r) on_device += group.device(r) == device ? 1 : 0;
+    int multiprocessors = 0;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        device,
+        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device.index()));
+    tuning = FitOnGpu(tuning, on_device, multiprocessors);
+  }
+  return tuning;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,
                                                              const AllReduceTuning& tuning) {
   LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
-  auto transport = std::make_unique<PeerTransport>(std::move(group), tuning);
+  LOCKSTEP_ASSIGN_OR_RETURN(const AllReduceTuning fitted, Fitted(tuning, *group));
+  auto transport = std::make_unique<PeerTransport>(std::move(group), fitted);
   LOCKSTEP_RETURN_IF_ERROR(transport->Allocate());
   return transport;
 }

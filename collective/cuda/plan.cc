@@ -32,4 +32,16 @@ BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& p
   return {TransportKind::kPeer, "every rank has a GPU that was proved to reach all others"};
 }
 
+AllReduceTuning FitOnGpu(AllReduceTuning tuning, int num_ranks, int multiprocessors) {
+  // Alone, a rank's kernels find their peers on other GPUs, however long they wait.
+  if (num_ranks == 1) return tuning;
+  // By their launch bounds, a multiprocessor has room for a block that pushes, or for so many
+  // threads that carry lines.
+  constexpr int kThreads = 512;
+  const int share = std::max(1, multiprocessors / (2 * num_ranks));
+  tuning.push_blocks = std::min(tuning.push_blocks, share);
+  tuning.lines_blocks = std::min(tuning.lines_blocks, share * (kThreads / tuning.lines_threads));
+  return tuning;
+}
+
 }  // namespace lockstep::internal::cuda

@@ -29,6 +29,11 @@ struct BestTransport {
 BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& proof,
                          bool launches_block);
 
+/// `tuning` with few enough blocks that `num_ranks` ranks find room on a GPU of so many
+/// multiprocessors, each with a kernel that waits for its peers and the next one, which may come
+/// before that ends.
+AllReduceTuning FitOnGpu(AllReduceTuning tuning, int num_ranks, int multiprocessors);
+
 constexpr std::int64_t DivideUp(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t RoundUp(std::int64_t a, std::int64_t b) { return DivideUp(a, b) * b; }
 

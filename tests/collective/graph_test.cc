@@ -1,6 +1,7 @@
 // Collectives captured in CUDA graphs. On a machine without a GPU: that a graph is refused.
 #include "lockstep/runtime/graph.h"
 
+#include "absl/time/clock.h"
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/tests/collective/ranks.h"
 #include "lockstep/tests/harness/child_process.h"
@@ -77,6 +78,43 @@ TEST_CASE("a captured sequence of collectives replays 1000 times with changing i
       }
       return comm.Synchronize();
     }));
+  }
+}
+
+// Kernels that start early would fill a GPU that ranks share, and the late rank's find no place.
+TEST_CASE("a hundred captured sums leave room for a rank that replays late") {
+  for (auto& transport : Capturing()) {
+    transport.options.tuning = {};
+    for (const int world_size : {2, transport.most_ranks}) {
+      for (const std::int64_t count : {1 << 10, 64 << 10, 5 << 19}) {
+        auto ranks = Ranks::Create(world_size, transport);
+        REQUIRE_OK(ranks);
+        INFO(transport.name << ", " << world_size << " ranks, " << count << " elements");
+        REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
+          Guarded x(worker, DType::kFloat32, count);
+          for (std::int64_t i = 0; i < count; ++i) x.Set(i, static_cast<double>(i % 17));
+          LOCKSTEP_RETURN_IF_ERROR(x.Upload());
+          const auto average = [&] {
+            return comm.AllReduce(x.tensor(), x.tensor(), ReduceOp::kAverage);
+          };
+          LOCKSTEP_ASSIGN_OR_RETURN(Graph graph, Graph::Capture(worker, [&] {
+                                      absl::Status queued;
+                                      for (int i = 0; i < 100; ++i) queued.Update(average());
+                                      return queued;
+                                    }));
+          LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
+          if (comm.rank() == 1) absl::SleepFor(absl::Milliseconds(50));
+          LOCKSTEP_RETURN_IF_ERROR(graph.Launch());
+          LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
+          LOCKSTEP_RETURN_IF_ERROR(x.Download());
+          for (std::int64_t i = 0; i < count; ++i) {
+            if (x.Get(i) == static_cast<double>(i % 17)) continue;
+            return absl::InternalError(absl::StrCat("element ", i, " is ", x.Get(i)));
+          }
+          return comm.Barrier();
+        }));
+      }
+    }
   }
 }
 

@@ -49,6 +49,26 @@ TEST_CASE("the transport is chosen by who reaches whom, who shares a GPU, and ho
   }
 }
 
+TEST_CASE("ranks that share a GPU take blocks enough for two kernels of each") {
+  const AllReduceTuning alone = FitOnGpu({}, 1, 132);
+  CHECK(alone.lines_blocks == AllReduceTuning{}.lines_blocks);
+  CHECK(alone.push_blocks == AllReduceTuning{}.push_blocks);
+  for (const int multiprocessors : {16, 48, 132}) {
+    for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+      for (const int threads : {32, 96, 128, 512}) {
+        INFO(ranks << " ranks, " << multiprocessors << " multiprocessors, " << threads);
+        const AllReduceTuning fitted = FitOnGpu({.lines_threads = threads}, ranks, multiprocessors);
+        CHECK(fitted.push_blocks >= 1);
+        CHECK(fitted.lines_blocks >= 1);
+        CHECK(2 * ranks * fitted.push_blocks <= multiprocessors);
+        CHECK(2 * ranks * fitted.lines_blocks * threads <= 512 * multiprocessors);
+      }
+    }
+  }
+  CHECK(FitOnGpu({.lines_blocks = 4, .push_blocks = 4}, 2, 132).lines_blocks == 4);
+  CHECK(FitOnGpu({.lines_blocks = 4, .push_blocks = 4}, 2, 132).push_blocks == 4);
+}
+
 TEST_CASE("the slices of all ranks make up the whole, and are equal to a line of memory") {
   for (const std::int64_t count : kCounts) {
     for (int ranks = 1; ranks <= kMostRanks; ++ranks) {

@@ -25,8 +25,7 @@ struct TransportCase {
   int fewest_ranks() const { return static_cast<int>(devices.size()); }
 };
 
-/// Small buffers and few blocks, so that the kernels of many ranks fit on one GPU at once, and
-/// short messages take every way.
+/// Small buffers and few blocks, so that short messages take every way.
 inline CollectiveBarrier::Options SharedPeer() {
   return {.transport = TransportKind::kPeer,
           .tuning = {.max_lines_bytes = 2048,
