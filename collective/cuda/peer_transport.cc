@@ -237,6 +237,7 @@ absl::Status CheckTuning(const AllReduceTuning& tuning) {
                    Inbox::kMostLineWarps, " warps in all at most"));
 }
 
+// For the fullest GPU: all ranks launch the same shapes.
 absl::StatusOr<AllReduceTuning> Fitted(AllReduceTuning tuning, const DeviceGroup& group) {
   for (int rank = 0; rank < group.num_ranks(); ++rank) {
     const Device device = group.device(rank);

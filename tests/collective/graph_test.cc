@@ -66,8 +66,8 @@ TEST_CASE("a captured sequence of collectives replays 1000 times with changing i
         // Under compute-sanitizer a copy waits for all kernels of its device.
         LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
         LOCKSTEP_RETURN_IF_ERROR(graph.Launch());
-        // The same again, while a peer may be at work on the first.
-        LOCKSTEP_RETURN_IF_ERROR(graph.Launch());
+        // Every other time the same again, while a peer may be at work on the first.
+        if (replay % 2 == 1) LOCKSTEP_RETURN_IF_ERROR(graph.Launch());
         LOCKSTEP_RETURN_IF_ERROR(y.Download());
         for (std::int64_t i = 0; i < count; ++i) {
           const double sum = n * static_cast<double>((i + replay) % 17 - 8) + n * (n - 1) / 2;
@@ -96,7 +96,9 @@ TEST_CASE("a hundred captured sums leave room for a rank that replays late") {
         INFO(transport.name << ", " << world_size << " ranks, " << count << " elements");
         REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
           Guarded x(worker, DType::kFloat32, count);
-          for (std::int64_t i = 0; i < count; ++i) x.Set(i, static_cast<double>(i % 17));
+          for (std::int64_t i = 0; i < count; ++i) {
+            x.Set(i, static_cast<double>(i % 17 + comm.rank()));
+          }
           LOCKSTEP_RETURN_IF_ERROR(x.Upload());
           const auto average = [&] {
             return comm.AllReduce(x.tensor(), x.tensor(), ReduceOp::kAverage);
@@ -112,8 +114,10 @@ TEST_CASE("a hundred captured sums leave room for a rank that replays late") {
           LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
           LOCKSTEP_RETURN_IF_ERROR(x.Download());
           for (std::int64_t i = 0; i < count; ++i) {
-            if (x.Get(i) == static_cast<double>(i % 17)) continue;
-            return absl::InternalError(absl::StrCat("element ", i, " is ", x.Get(i)));
+            const double expected = static_cast<double>(i % 17) + (comm.world_size() - 1) / 2.0;
+            if (x.Get(i) == expected) continue;
+            return absl::InternalError(
+                absl::StrCat("element ", i, " is ", x.Get(i), ", expected ", expected));
           }
           return comm.Barrier();
         }));

@@ -49,7 +49,7 @@ TEST_CASE("the transport is chosen by who reaches whom, who shares a GPU, and ho
   }
 }
 
-TEST_CASE("ranks that share a GPU take blocks enough for two kernels of each") {
+TEST_CASE("ranks that share a GPU take so few blocks that two kernels of each fit") {
   const AllReduceTuning alone = FitOnGpu({}, 1, 132);
   CHECK(alone.lines_blocks == AllReduceTuning{}.lines_blocks);
   CHECK(alone.push_blocks == AllReduceTuning{}.push_blocks);
