@@ -47,8 +47,7 @@ class OrderedTransport final : public DeviceTransport {
     if (round.mine().capturing) {
       return absl::UnavailableError(
           "the ordered transport cannot be captured in a graph: its streams wait for each other by "
-          "way of the host. Where ranks share a GPU, TransportKind::kPeer can, with "
-          "CUDA_DEVICE_MAX_CONNECTIONS=32");
+          "way of the host. A test whose ranks share a GPU may ask for TransportKind::kPeer");
     }
     const Device device = group_->device(round.rank);
     const DeviceGuard guard(device);
