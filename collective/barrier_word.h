@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "lockstep/runtime/futex.h"
+#include "lockstep/runtime/patience.h"
 
 namespace lockstep::internal {
 
@@ -42,7 +43,7 @@ class BarrierWord {
     bool arrived = false;
     /// Completed: this rank came last.
     bool last = false;
-    /// How long this rank waited, once it had looked closely without success.
+    /// How long this rank waited.
     std::chrono::nanoseconds waited{0};
   };
 
@@ -50,9 +51,8 @@ class BarrierWord {
   enum class Reason : std::uint8_t { kTimeout, kDeparted };
 
   /// `first_generation` lets a test begin shortly before the counter wraps.
-  BarrierWord(int world_size, SpinPolicy spin, std::uint32_t first_generation = 0)
+  explicit BarrierWord(int world_size, std::uint32_t first_generation = 0)
       : world_size_(static_cast<std::uint32_t>(world_size)),
-        spin_(spin),
         word_(Pack({.generation = first_generation & kGenerationMask})) {}
   BarrierWord(const BarrierWord&) = delete;
   BarrierWord& operator=(const BarrierWord&) = delete;
@@ -67,14 +67,14 @@ class BarrierWord {
     return {seen.epoch, static_cast<int>(seen.poison) - 1};
   }
 
-  /// Arrives as `rank` and waits until all ranks have, for `timeout` at most.
-  ///   agree()          called by the rank that completes the round, before it does: false poisons
-  ///   with this rank explain(reason)  called before this rank poisons; what it writes is visible
-  ///   to all who see the poison
-  /// Both may be called without effect, when another rank is faster.
+  /// Arrives as `rank` and waits until all ranks have, for `timeout` at most, with `patience`
+  /// before it sleeps. The rank that completes the round calls agree() before it does, and poisons
+  /// with its own index on false. explain(reason) is called before this rank poisons; what it
+  /// writes is visible to all who see the poison. Both may be called without effect, when another
+  /// rank is faster.
   template <typename Agree, typename Explain>
-  Outcome Meet(int rank, std::uint32_t epoch, std::chrono::nanoseconds timeout, Agree&& agree,
-               Explain&& explain) {
+  Outcome Meet(int rank, std::uint32_t epoch, std::chrono::nanoseconds timeout,
+               Patience<Platform>& patience, Agree&& agree, Explain&& explain) {
     State seen = Load();
     for (;;) {
       if (seen.epoch != epoch) return {.verdict = Verdict::kStale};
@@ -98,7 +98,7 @@ class BarrierWord {
       }
       // Acquire-release pairs with itself: the last rank has seen what all wrote, and passes it on.
       if (!Exchange(seen, next)) continue;
-      if (!last) return Wait(rank, next, timeout, explain);
+      if (!last) return Wait(rank, next, timeout, patience, explain);
       if (seen.parked) Platform::UnparkAll(word_);
       return {.verdict = Verdict::kCompleted, .arrived = true, .last = true};
     }
@@ -234,19 +234,13 @@ class BarrierWord {
   }
 
   template <typename Explain>
-  Outcome Wait(int rank, const State& mine, std::chrono::nanoseconds timeout, Explain& explain) {
+  Outcome Wait(int rank, const State& mine, std::chrono::nanoseconds timeout,
+               Patience<Platform>& patience, Explain& explain) {
     Outcome outcome{.verdict = Verdict::kCompleted, .arrived = true};
-    for (int poll = 0; poll < spin_.close_polls; ++poll) {
-      if (Over(Load(), mine, outcome)) return outcome;
-      Platform::Pause();
-    }
     const Clock::time_point start = Platform::Now();
     const Clock::time_point deadline = start + timeout;
-    const Clock::time_point spin_until = std::min(start + spin_.budget, deadline);
-    while (Platform::Now() < spin_until) {
-      if (Over(Load(), mine, outcome)) return WaitedSince(start, outcome);
-      spin_.yields ? Platform::Yield() : Platform::Pause();
-    }
+    const auto over = [&] { return Over(Load(), mine, outcome); };
+    if (patience.Await(start, deadline, over)) return WaitedSince(start, outcome);
     State seen = Load();
     while (!Over(seen, mine, outcome)) {
       if (Platform::Now() < deadline) {
@@ -278,7 +272,6 @@ class BarrierWord {
   }
 
   const std::uint32_t world_size_;
-  const SpinPolicy spin_;
   // Alone on its pair of cache lines: everybody spins on it.
   alignas(128) typename Platform::template Atomic<std::uint64_t> word_;
 };

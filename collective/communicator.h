@@ -23,8 +23,7 @@ struct CommunicatorStats {
   std::uint64_t num_collectives = 0;
   /// Rounds this rank arrived at last: the others waited for it.
   std::uint64_t num_last_arrivals = 0;
-  /// Time this rank waited for others, in all and in the longest single wait. Waits that end while
-  /// still spinning closely (about a microsecond) are not counted.
+  /// Time this rank waited for others, in all and in the longest single wait.
   absl::Duration total_wait;
   absl::Duration max_wait;
   /// Time this rank spent inside collectives, waits included.

@@ -217,14 +217,14 @@ absl::Status LocalCommunicator::MoveData() {
 
 template <typename Agree>
 absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
+  const auto explain = [&](Word::Reason reason) {
+    group_->Explain(rank(), epoch_, [&] {
+      return reason == Word::Reason::kDeparted ? group_->DescribeDeparted()
+                                               : group_->DescribeMissing({epoch_, round_, stage});
+    });
+  };
   const Word::Outcome outcome =
-      group_->word().Meet(rank(), epoch_, group_->timeout(), agree, [&](Word::Reason reason) {
-        group_->Explain(rank(), epoch_, [&] {
-          return reason == Word::Reason::kDeparted
-                     ? group_->DescribeDeparted()
-                     : group_->DescribeMissing({epoch_, round_, stage});
-        });
-      });
+      group_->word().Meet(rank(), epoch_, group_->timeout(), patience_, agree, explain);
   total_wait_ += outcome.waited;
   max_wait_ = std::max(max_wait_, outcome.waited);
   if (stage == Progress::Stage::kPublished && outcome.last) num_last_arrivals_ += 1;

@@ -57,6 +57,7 @@ class alignas(128) LocalCommunicator final : public Communicator {
   absl::Span<const CollectiveCall* const> calls() const { return calls_[round_ & 1]; }
 
   const std::shared_ptr<LocalGroup> group_;
+  Patience<NativePlatform> patience_;
   std::uint32_t epoch_ = 0;
   std::uint64_t round_ = 0;
   // Calls go to the side stream; and what it holds has not been waited for.

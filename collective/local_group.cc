@@ -21,14 +21,19 @@ std::string LastCall(const Progress& progress, std::uint32_t epoch) {
   return none ? "none yet" : absl::StrCat("#", progress.round);
 }
 
-// Polls `done`, which other threads make true soon, until the time is up. Yields: whoever is
-// awaited may need this core.
+// Waits until other threads have made `done` true, or the time is up. Nobody wakes this thread, so
+// it naps: not by a sleep of the standard library's, which pthread_cancel could end.
 template <typename Done>
 bool Await(std::chrono::nanoseconds timeout, Done done) {
-  const Clock::time_point deadline = Clock::now() + timeout;
+  constexpr std::chrono::microseconds kNap{100};
+  const Clock::time_point start = Clock::now();
+  const Clock::time_point deadline = start + timeout;
+  if (Patience<NativePlatform>().Await(start, deadline, done)) return true;
+  const NativePlatform::Atomic<std::uint64_t> nobody(0);
   while (!done()) {
-    if (Clock::now() > deadline) return false;
-    NativePlatform::Yield();
+    const Clock::time_point now = Clock::now();
+    if (now > deadline) return false;
+    NativePlatform::Park(nobody, 0, now + kNap);
   }
   return true;
 }
@@ -54,7 +59,7 @@ LocalGroup::LocalGroup(std::vector<Stream> streams, std::vector<int> task_ranks,
       observers_(std::move(observers)),
       transport_(std::move(transport)),
       options_(options),
-      word_(world_size(), SpinPolicy::For(world_size())),
+      word_(world_size()),
       slots_(streams_.size()),
       causes_(streams_.size() + 1) {}
 

@@ -71,8 +71,8 @@ class LocalGroup final : public TaskObserver {
     std::uint32_t epoch = 0;
     bool knows_failure = false;
     /// This rank's task is over.
-    std::atomic<bool> departed{false};
-    alignas(128) std::atomic<std::uint64_t> progress{0};
+    AnnotatedAtomic<bool> departed{false};
+    alignas(128) AnnotatedAtomic<std::uint64_t> progress{0};
     /// Of the call that `progress` tells of, for those who have no part in it.
     std::atomic<CollectiveKind> kind{CollectiveKind::kBarrier};
   };

@@ -29,11 +29,8 @@ struct ExecutorState {
     std::thread thread;
     std::atomic<std::thread::id> thread_id;
     // Set by a thread that ends inside its task; the next Run replaces it.
-    std::atomic<bool> thread_ended{false};
+    AnnotatedAtomic<bool> thread_ended{false};
   };
-
-  ExecutorState(SpinPolicy thread_spin, SpinPolicy caller_spin)
-      : handover(thread_spin, caller_spin) {}
 
   int world_size() const { return static_cast<int>(ranks.size()); }
 
@@ -58,12 +55,13 @@ struct ExecutorState {
   }
 
   std::vector<Device> devices;  // one per rank
-  bool pin_threads = false;
+  internal::Placement placement{{}, "not asked for"};
   std::deque<Rank> ranks;  // a deque, because a Rank cannot move
   Handover<NativePlatform> handover;
+  Patience<NativePlatform> caller_patience;  // of the Run in flight
   std::shared_ptr<TaskObservers> observers = std::make_shared<TaskObservers>();
 
-  std::atomic<bool> running{false};
+  AnnotatedAtomic<bool> running{false};
   std::atomic<bool> stopping{false};
   std::atomic<int> abandoned_by{-1};  // the rank that destroyed the executor from inside its task
   const absl::FunctionRef<absl::Status(Worker&)>* task = nullptr;
@@ -157,9 +155,9 @@ void RankThread(const std::shared_ptr<ExecutorState>& state, int rank, std::uint
                                                                std::memory_order_relaxed);
   const Device device = state->devices[static_cast<std::size_t>(rank)];
   if (!device.is_cpu()) internal::cuda::UseDevice(device);
-  if (state->pin_threads) internal::PinThisThread(rank, state->world_size());
+  internal::Patience<internal::NativePlatform> patience;
   for (;;) {
-    last_work = state->handover.AwaitWork(last_work);
+    last_work = state->handover.AwaitWork(last_work, patience);
     if (state->stopping.load(std::memory_order_relaxed)) return;
     RunTask(*state, rank);
     // Forked inside its task, this is the child's only thread, and there is nobody to go back to.
@@ -176,6 +174,11 @@ absl::Status StartThread(const std::shared_ptr<ExecutorState>& state, int rank) 
                                                      state->world_size(), ": ", error.what()));
   }
   entry.thread_ended.store(false, std::memory_order_relaxed);
+  internal::Placement& placement = state->placement;
+  if (!placement.cpus.empty() &&
+      !internal::Pin(entry.thread, placement.cpus[static_cast<std::size_t>(rank)])) {
+    placement = {{}, "not pinned: the system refuses to bind threads"};
+  }
   return absl::OkStatus();
 }
 
@@ -221,10 +224,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Make(const Options& options)
   const std::size_t num_devices = options.devices.size();
   const int world_size =
       options.world_size == 0 ? static_cast<int>(num_devices) : options.world_size;
-  // Threads that stand idle spin only if the caller has a core too.
-  const auto spin = internal::SpinPolicy::For(world_size + 1);
-  auto state = std::make_shared<ExecutorState>(spin, spin);
-  state->pin_threads = options.pin_threads;
+  auto state = std::make_shared<ExecutorState>();
   for (int rank = 0; rank < world_size; ++rank) {
     const std::size_t dealt =
         static_cast<std::size_t>(rank) * num_devices / static_cast<std::size_t>(world_size);
@@ -233,6 +233,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Make(const Options& options)
     LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, device));
     state->ranks.emplace_back(std::move(worker));
   }
+  if (options.pin_threads) state->placement = internal::PlaceRanks(state->devices);
   auto executor = std::unique_ptr<Executor>(new Executor(state));
   for (int rank = 0; rank < world_size; ++rank) LOCKSTEP_RETURN_IF_ERROR(StartThread(state, rank));
   return executor;
@@ -251,7 +252,8 @@ Executor::~Executor() {
     for (ExecutorState::Rank& entry : state_->ranks) entry.thread.detach();
     return;
   }
-  state_->handover.AwaitDone();
+  internal::Patience<internal::NativePlatform> patience;
+  state_->handover.AwaitDone(patience);
   Stop(*state_);
   for (ExecutorState::Rank& entry : state_->ranks) {
     if (entry.thread.joinable()) entry.thread.join();
@@ -265,6 +267,7 @@ std::vector<Stream> Executor::rank_streams() const {
   for (const ExecutorState::Rank& entry : state_->ranks) streams.push_back(entry.worker.stream());
   return streams;
 }
+absl::string_view Executor::pinning() const { return state_->placement.text; }
 int Executor::failed_rank() const { return state_->failed_rank; }
 std::exception_ptr Executor::exception() const { return state_->exception; }
 const std::shared_ptr<internal::TaskObservers>& Executor::observers() const {
@@ -303,7 +306,7 @@ absl::Status Executor::RunOnce(absl::FunctionRef<absl::Status(Worker&)> task) {
   state->observers->ForEach([](internal::TaskObserver& observer) { observer.OnRunStart(); });
   state->task = &task;
   state->handover.Start(state->world_size());
-  state->handover.AwaitDone();
+  state->handover.AwaitDone(state->caller_patience);
   // The caller's alone: a thread of an abandoned executor may be the last to let go of the state.
   absl::Status failure = std::move(state->failure);
   if (const int rank = state->abandoned_by.load(std::memory_order_relaxed); rank >= 0) {

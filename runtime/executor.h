@@ -26,7 +26,8 @@ struct ExecutorState;
 ///     return TrainStep(worker);   // four threads are in here at once
 ///   });
 ///
-/// Threads wait for work by spinning for a few microseconds, then parked in the kernel. A rank that
+/// Threads wait for work awake for 50 microseconds, in which they give their core to whoever wants
+/// it, and then asleep. A rank that
 /// fails makes every barrier created from this executor abort, so that no other rank waits for it.
 /// After a failure the executor is ready for the next Run; a thread that ended itself
 /// (pthread_exit) is replaced.
@@ -45,9 +46,10 @@ class Executor {
     std::vector<Device> devices = {Device::Cpu()};
     /// How many ranks; 0 means one per device.
     int world_size = 0;
-    /// Binds each rank's thread to a core of its own, near its device, where there are enough
-    /// cores. Leave it off where the host places threads itself. Has no effect in a build without
-    /// hwloc.
+    /// Binds each rank's thread to a core of its own: near its device, inside the mask that the
+    /// calling thread has, and where no other thread of the process is bound. Does nothing where
+    /// there are fewer such cores than ranks, or in a build without hwloc: see pinning(). Leave it
+    /// off where the host places threads itself.
     bool pin_threads = false;
   };
 
@@ -64,6 +66,8 @@ class Executor {
   const std::vector<Device>& rank_devices() const;
   /// The stream of each rank's worker.
   std::vector<Stream> rank_streams() const;
+  /// "rank 0 on CPU 2, rank 1 on CPU 3", or why the ranks' threads are not pinned.
+  absl::string_view pinning() const;
 
   /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged
   /// status of the rank that failed first. An exception is a failure: kInternal with its type and

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "lockstep/runtime/futex.h"
+#include "lockstep/runtime/patience.h"
 
 namespace lockstep::internal {
 
@@ -20,8 +21,7 @@ namespace lockstep::internal {
 template <typename Platform>
 class Handover {
  public:
-  Handover(SpinPolicy thread_spin, SpinPolicy caller_spin)
-      : thread_spin_(thread_spin), caller_spin_(caller_spin) {}
+  Handover() = default;
   Handover(const Handover&) = delete;
   Handover& operator=(const Handover&) = delete;
 
@@ -40,8 +40,8 @@ class Handover {
   }
 
   /// Thread: returns the number of the piece after `last`, once it is there.
-  std::uint32_t AwaitWork(std::uint32_t last) {
-    return Await(work_, thread_spin_, [last](std::uint32_t count) { return count != last; });
+  std::uint32_t AwaitWork(std::uint32_t last, Patience<Platform>& patience) {
+    return Await(work_, patience, [last](std::uint32_t count) { return count != last; });
   }
 
   /// Thread: done with the piece. The caller may be gone when this returns, and this object with
@@ -54,8 +54,8 @@ class Handover {
   }
 
   /// Caller: returns when every thread is done with the last piece.
-  void AwaitDone() {
-    Await(pending_, caller_spin_, [](std::uint32_t count) { return count == 0; });
+  void AwaitDone(Patience<Platform>& patience) {
+    Await(pending_, patience, [](std::uint32_t count) { return count == 0; });
   }
 
  private:
@@ -69,19 +69,15 @@ class Handover {
   static std::uint32_t Next(std::uint32_t count) { return (count + 1) & 0x7fffffffu; }
 
   template <typename Ready>
-  static std::uint32_t Await(Word& word, const SpinPolicy& spin, Ready ready) {
-    std::uint64_t seen = word.load(std::memory_order_acquire);
-    for (int poll = 0; poll < spin.close_polls && !ready(Count(seen)); ++poll) {
-      Platform::Pause();
+  static std::uint32_t Await(Word& word, Patience<Platform>& patience, Ready ready) {
+    std::uint64_t seen = 0;
+    const auto look = [&] {
       seen = word.load(std::memory_order_acquire);
-    }
-    if (!ready(Count(seen)) && spin.budget.count() > 0) {
-      const auto end = Platform::Now() + spin.budget;
-      while (!ready(Count(seen)) && Platform::Now() < end) {
-        spin.yields ? Platform::Yield() : Platform::Pause();
-        seen = word.load(std::memory_order_acquire);
-      }
-    }
+      return ready(Count(seen));
+    };
+    if (look()) return Count(seen);
+    const Clock::time_point start = Platform::Now();
+    patience.Await(start, Clock::time_point::max(), look);
     while (!ready(Count(seen))) {
       const std::uint64_t parked = seen | kParked;
       if (seen == parked || word.compare_exchange_weak(seen, parked, std::memory_order_acquire,
@@ -93,8 +89,6 @@ class Handover {
     return Count(seen);
   }
 
-  const SpinPolicy thread_spin_;
-  const SpinPolicy caller_spin_;
   alignas(128) Word work_{0};
   alignas(128) Word pending_{0};
 };

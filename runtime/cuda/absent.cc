@@ -16,6 +16,7 @@ absl::Status CheckDevice(Device device) {
       absl::StrCat(device.ToString(), " asked for, but this build has no CUDA"));
 }
 void UseDevice(Device) {}
+std::vector<int> CpusNear(Device) { return {}; }
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device) { return NoCuda(); }
 absl::Status Synchronize(const Stream&) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream&) { return NoCuda(); }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "lockstep/runtime/elementwise.h"
@@ -20,6 +21,8 @@ int DeviceCount();
 absl::Status CheckDevice(Device device);
 /// Makes `device` the calling thread's current one, so that no call needs to switch.
 void UseDevice(Device device);
+/// The CPUs that are nearest to the device, in rising order; none where the system does not say.
+std::vector<int> CpusNear(Device device);
 
 /// A new stream that waits for no other, as Stream::native, destroyed with its last owner.
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device device);

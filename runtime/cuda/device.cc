@@ -1,5 +1,10 @@
 #include <cuda_runtime_api.h>
 
+#include <fstream>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/error.h"
 
@@ -23,6 +28,28 @@ absl::Status CheckDevice(Device device) {
 }
 
 void UseDevice(Device device) { cudaSetDevice(device.index()); }
+
+std::vector<int> CpusNear(Device device) {
+  char bus_id[32];
+  if (cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), device.index()) != cudaSuccess) {
+    cudaGetLastError();
+    return {};
+  }
+  // "0-15,32-47".
+  std::ifstream file(
+      absl::StrCat("/sys/bus/pci/devices/", absl::AsciiStrToLower(bus_id), "/local_cpulist"));
+  std::string list;
+  std::getline(file, list);
+  std::vector<int> cpus;
+  for (const absl::string_view range : absl::StrSplit(list, ',', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> ends = absl::StrSplit(range, '-');
+    int first = 0;
+    int last = 0;
+    if (!absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last)) return {};
+    for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+  }
+  return cpus;
+}
 
 bool IsSticky(cudaError_t error) {
   switch (error) {

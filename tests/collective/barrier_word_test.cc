@@ -20,6 +20,14 @@ using std::chrono::seconds;
 const auto kAgree = [] { return true; };
 const auto kSilent = [](auto) {};
 
+// Waits as a thread does that has not waited before.
+template <typename Platform, typename Agree, typename Explain>
+auto Meet(BarrierWord<Platform>& word, int rank, std::uint32_t epoch, nanoseconds timeout,
+          Agree agree, Explain explain) {
+  Patience<Platform> patience;
+  return word.Meet(rank, epoch, timeout, patience, agree, explain);
+}
+
 // Runs body(rank) on a thread per rank.
 template <typename Body>
 void OnThreads(int num_ranks, Body body) {
@@ -31,16 +39,16 @@ void OnThreads(int num_ranks, Body body) {
 TEST_CASE(
     "a barrier word lets nobody leave before all have arrived, and shows what they wrote before") {
   for (const int num_ranks : {1, 2, 3, 8}) {
-    Word word(num_ranks, SpinPolicy::For(num_ranks));
+    Word word(num_ranks);
     std::vector<int> written(static_cast<std::size_t>(num_ranks),
                              0);  // plain: the word must order it
     std::atomic<int> wrong{0};
     OnThreads(num_ranks, [&](int rank) {
       for (int round = 1; round <= 2000; ++round) {
         written[static_cast<std::size_t>(rank)] = round;
-        word.Meet(rank, 0, seconds(60), kAgree, kSilent);
+        Meet(word, rank, 0, seconds(60), kAgree, kSilent);
         for (const int value : written) wrong += value != round;
-        word.Meet(rank, 0, seconds(60), kAgree, kSilent);
+        Meet(word, rank, 0, seconds(60), kAgree, kSilent);
       }
     });
     CHECK(wrong == 0);
@@ -49,12 +57,12 @@ TEST_CASE(
 
 TEST_CASE("F50: a barrier word's generation wraps around without a trace") {
   constexpr int kRanks = 3;
-  Word word(kRanks, SpinPolicy::For(kRanks), (1u << 19) - 5);
+  Word word(kRanks, (1u << 19) - 5);
   std::atomic<int> completed{0};
   OnThreads(kRanks, [&](int rank) {
     for (int round = 0; round < 10; ++round) {
       completed +=
-          word.Meet(rank, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
+          Meet(word, rank, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
     }
   });
   CHECK(completed == 10 * kRanks);
@@ -64,10 +72,10 @@ TEST_CASE("F50: a barrier word's generation wraps around without a trace") {
 TEST_CASE(
     "whoever waits too long poisons the word, after it has explained, and all that come later see "
     "it") {
-  Word word(2, SpinPolicy{});
+  Word word(2);
   bool explained = false;
   const auto start = Clock::now();
-  const auto outcome = word.Meet(0, 0, milliseconds(20), kAgree, [&](Word::Reason reason) {
+  const auto outcome = Meet(word, 0, 0, milliseconds(20), kAgree, [&](Word::Reason reason) {
     explained = reason == Word::Reason::kTimeout;
   });
   CHECK(Clock::now() - start >= milliseconds(20));
@@ -75,11 +83,11 @@ TEST_CASE(
   CHECK(outcome.culprit == 0);
   CHECK(outcome.waited >= milliseconds(20));
   CHECK(explained);
-  CHECK(word.Meet(1, 0, seconds(60), kAgree, kSilent).culprit == 0);
+  CHECK(Meet(word, 1, 0, seconds(60), kAgree, kSilent).culprit == 0);
 }
 
 TEST_CASE("the rank that comes last says whether the ranks agree, before the round is complete") {
-  Word word(3, SpinPolicy::For(3));
+  Word word(3);
   std::atomic<int> asked{0};
   std::array<Word::Outcome, 3> outcomes;
   OnThreads(3, [&](int rank) {
@@ -87,7 +95,7 @@ TEST_CASE("the rank that comes last says whether the ranks agree, before the rou
       ++asked;
       return false;
     };
-    outcomes[static_cast<std::size_t>(rank)] = word.Meet(rank, 0, seconds(60), disagree, kSilent);
+    outcomes[static_cast<std::size_t>(rank)] = Meet(word, rank, 0, seconds(60), disagree, kSilent);
   });
   CHECK(asked == 1);
   for (const auto& outcome : outcomes) {
@@ -97,74 +105,74 @@ TEST_CASE("the rank that comes last says whether the ranks agree, before the rou
 }
 
 TEST_CASE("the first poison stays") {
-  Word word(2, SpinPolicy{});
+  Word word(2);
   word.Poison(1, /*epoch=*/0);
   word.Poison(0, /*epoch=*/0);
   CHECK(word.health().culprit == 1);
 }
 
 TEST_CASE("a reset begins an epoch in which calls of the last one are stale and change nothing") {
-  Word word(2, SpinPolicy::For(2));
+  Word word(2);
   word.Poison(1, /*epoch=*/0);
   word.Reset();
   word.Poison(0, /*epoch=*/0);
   CHECK(word.health().culprit == -1);
   CHECK(word.health().epoch == 1);
-  CHECK(word.Meet(0, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kStale);
+  CHECK(Meet(word, 0, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kStale);
   std::atomic<int> completed{0};
   OnThreads(2, [&](int rank) {
     completed +=
-        word.Meet(rank, 1, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
+        Meet(word, rank, 1, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
   });
   CHECK(completed == 2);
 }
 
 TEST_CASE("resetting a healthy word changes nothing") {
-  Word word(2, SpinPolicy{});
+  Word word(2);
   word.Reset();
   CHECK(word.health().epoch == 0);
 }
 
 TEST_CASE("a rank that departs frees those that wait, and those that come after it") {
-  Word word(2, SpinPolicy{});
+  Word word(2);
   Word::Outcome waited;
-  std::thread waiter([&] { waited = word.Meet(0, 0, seconds(60), kAgree, kSilent); });
+  std::thread waiter([&] { waited = Meet(word, 0, 0, seconds(60), kAgree, kSilent); });
   std::this_thread::sleep_for(milliseconds(20));
   word.Depart(1, kSilent);
   waiter.join();
   CHECK(waited.verdict == Word::Verdict::kPoisoned);
   CHECK(waited.culprit == 1);
 
-  Word early(2, SpinPolicy{});
+  Word early(2);
   early.Depart(1, kSilent);
   CHECK(early.health().culprit == -1);
-  CHECK(early.Meet(0, 0, seconds(60), kAgree, kSilent).culprit == 0);
+  CHECK(Meet(early, 0, 0, seconds(60), kAgree, kSilent).culprit == 0);
 }
 
 TEST_CASE("departed ranks that return are expected again") {
-  Word word(2, SpinPolicy::For(2));
+  Word word(2);
   word.Depart(0, kSilent);
   word.Depart(1, kSilent);
   word.Return();
   std::atomic<int> completed{0};
   OnThreads(2, [&](int rank) {
     completed +=
-        word.Meet(rank, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
+        Meet(word, rank, 0, seconds(60), kAgree, kSilent).verdict == Word::Verdict::kCompleted;
   });
   CHECK(completed == 2);
 }
 
 TEST_CASE("a parked rank is woken by the release, not by its deadline") {
-  Word word(2, SpinPolicy{});
+  Word word(2);
   nanoseconds longest{0};
   std::thread waiter([&] {
     for (int round = 0; round < 50; ++round) {
-      longest = std::max(longest, word.Meet(0, 0, seconds(60), kAgree, kSilent).waited);
+      longest = std::max(longest, Meet(word, 0, 0, seconds(60), kAgree, kSilent).waited);
     }
   });
   for (int round = 0; round < 50; ++round) {
     std::this_thread::sleep_for(milliseconds(2));
-    word.Meet(1, 0, seconds(60), kAgree, kSilent);
+    Meet(word, 1, 0, seconds(60), kAgree, kSilent);
   }
   waiter.join();
   // A forgotten wake would sleep through the minute.
@@ -189,23 +197,23 @@ TEST_CASE("F6: when a time-out collides with the last arrival, all ranks get one
 #else
   constexpr int kTries = 1'000'000;
 #endif
-  Erratic word(kRanks, SpinPolicy{});
-  BarrierWord<NativePlatform> fence(kRanks, SpinPolicy::For(kRanks));
+  Erratic word(kRanks);
+  BarrierWord<NativePlatform> fence(kRanks);
   std::array<std::atomic<int>, kRanks> verdicts{};
   std::array<int, 2> seen{};
   int split = 0;
   OnThreads(kRanks, [&](int rank) {
     std::uint32_t epoch = 0;
     for (int attempt = 0; attempt < kTries; ++attempt) {
-      const auto outcome = word.Meet(rank, epoch, std::chrono::minutes(1), kAgree, kSilent);
+      const auto outcome = Meet(word, rank, epoch, std::chrono::minutes(1), kAgree, kSilent);
       verdicts[static_cast<std::size_t>(rank)] = outcome.verdict == Erratic::Verdict::kCompleted;
-      fence.Meet(rank, 0, seconds(60), kAgree, kSilent);
+      Meet(fence, rank, 0, seconds(60), kAgree, kSilent);
       if (rank == 0) {
         for (const auto& verdict : verdicts) split += verdict != verdicts[0];
         ++seen[static_cast<std::size_t>(verdicts[0].load())];
         word.Reset();
       }
-      fence.Meet(rank, 0, seconds(60), kAgree, kSilent);
+      Meet(fence, rank, 0, seconds(60), kAgree, kSilent);
       epoch = word.health().epoch;
     }
   });

@@ -97,7 +97,7 @@ int Straggling(int num_ranks) {
     const bool others_inside = inside.fetch_sub(1, std::memory_order_acq_rel) > 1;
     if (verdict == kCompleted) return;
     if (!others_inside) word.Reset();
-    while (word.health().epoch == 0) SimulatedPlatform::Pause();
+    while (word.health().epoch == 0) SimulatedPlatform::Yield();
     group.Meet(rank, 1, kNever, /*epoch=*/1);
   });
   return group.Outcome(2);
@@ -119,13 +119,14 @@ int ResetTooEarly(int num_ranks) {
   return group.Outcome(1);
 }
 
-// A wait ends when its time is over, and not when the time to spin is.
+// A wait ends when its time is over, and not when the time to poll is.
 int OnTime(int) {
   for (const nanoseconds budget : {nanoseconds(0), 3 * kLeap}) {
-    Word word(2, {.budget = budget});
+    Word word(2);
+    Patience patience({.budget = budget});
     TheMachine().Run(1, 0, [&](int rank) {
       const auto outcome = word.Meet(
-          rank, 0, kLeap, [] { return true; }, [](auto) {});
+          rank, 0, kLeap, patience, [] { return true; }, [](auto) {});
       TheMachine().Check(outcome.waited == kLeap, "waited too long, or not long enough");
     });
   }
@@ -141,7 +142,7 @@ int PoisonedLate(int num_ranks) {
   TheMachine().Run(num_ranks + 1, 0, [&](int thread) {
     if (thread == num_ranks) return word.Poison(thread, /*epoch=*/0);
     if (thread == 0) word.Reset();
-    while (word.health().epoch == 0) SimulatedPlatform::Pause();
+    while (word.health().epoch == 0) SimulatedPlatform::Yield();
     group.Meet(thread, 0, kNever, /*epoch=*/1);
   });
   return group.Outcome(1);

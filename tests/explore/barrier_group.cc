@@ -20,7 +20,8 @@ Word::Verdict Group::Meet(int rank, int round, nanoseconds timeout, std::uint32_
     machine.Check(timed_out ? machine.Now() >= deadline : somebody_departs_, "the wrong reason");
     Diagnose(rank);
   };
-  const Word::Outcome outcome = word_.Meet(rank, epoch, timeout, agree, explain);
+  const Word::Outcome outcome =
+      word_.Meet(rank, epoch, timeout, patience_[Index(rank)], agree, explain);
   machine.Note("verdict %d, culprit %d", static_cast<int>(outcome.verdict), outcome.culprit);
   Judge(outcome, round);
   return outcome.verdict;

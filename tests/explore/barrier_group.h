@@ -11,7 +11,11 @@
 namespace lockstep::explore {
 
 using Word = internal::BarrierWord<SimulatedPlatform>;
-using internal::SpinPolicy;
+using Patience = internal::Patience<SimulatedPlatform>;
+using internal::PatienceLimits;
+
+/// Sleeps at once.
+constexpr PatienceLimits kImpatient{.budget = nanoseconds(0)};
 
 /// Each rank brings a plain value to every round, into one of two places, for even and for odd
 /// rounds, as in LocalGroup. Meet() fails the execution unless
@@ -23,8 +27,11 @@ using internal::SpinPolicy;
 ///   - the diagnosis of the culprit can be read without a race after a poisoned one.
 class Group {
  public:
-  explicit Group(int num_ranks, SpinPolicy spin = {}, std::uint32_t first_generation = 0)
-      : num_ranks_(num_ranks), word_(num_ranks, spin, first_generation) {}
+  explicit Group(int num_ranks, PatienceLimits limits = kImpatient,
+                 std::uint32_t first_generation = 0)
+      : num_ranks_(num_ranks), word_(num_ranks, first_generation) {
+    patience_.fill(Patience(limits));
+  }
 
   Word& word() { return word_; }
   /// From that round on the last rank disagrees.
@@ -55,6 +62,7 @@ class Group {
 
   const int num_ranks_;
   Word word_;
+  std::array<Patience, kMaxThreads> patience_;
   int disagree_from_ = 1000;
   bool somebody_departs_ = false;
   std::array<std::array<Plain<int>, kMaxThreads>, 2> brought_;

@@ -9,8 +9,8 @@ namespace {
 constexpr int kRounds = 2;
 constexpr std::uint32_t kLastGeneration = (1u << 19) - 1;
 
-int RunRounds(int num_ranks, SpinPolicy spin, std::uint32_t first_generation = 0) {
-  Group group(num_ranks, spin, first_generation);
+int RunRounds(int num_ranks, PatienceLimits limits, std::uint32_t first_generation = 0) {
+  Group group(num_ranks, limits, first_generation);
   TheMachine().Run(num_ranks, num_ranks, [&](int rank) {
     for (int round = 0; round < kRounds; ++round) group.Meet(rank, round, kNever);
   });
@@ -18,19 +18,22 @@ int RunRounds(int num_ranks, SpinPolicy spin, std::uint32_t first_generation = 0
   return group.Outcome(kRounds);
 }
 
-int Parking(int num_ranks) { return RunRounds(num_ranks, {}); }
-int Spinning(int num_ranks) { return RunRounds(num_ranks, {.close_polls = 1, .budget = kTick}); }
-int Yielding(int num_ranks) { return RunRounds(num_ranks, {.budget = kTick, .yields = true}); }
-int Wrapping(int num_ranks) { return RunRounds(num_ranks, {}, kLastGeneration); }
+int Parking(int num_ranks) { return RunRounds(num_ranks, kImpatient); }
+int Polling(int num_ranks) { return RunRounds(num_ranks, {.budget = kTick}); }
+int Wrapping(int num_ranks) { return RunRounds(num_ranks, kImpatient, kLastGeneration); }
+
+// Who has had to wait for its core sleeps at once, in this wait and the next.
+int TakingTurns(int num_ranks) {
+  return RunRounds(num_ranks, {.budget = 3 * kLeap, .longest_turn = kLeap / 2});
+}
 
 // Without accidents a wait is one sleep and a release one wake, and who polls sees it at once.
 int AtNoCost(int num_ranks) {
   Machine& machine = TheMachine();
-  RunRounds(num_ranks, {});
+  RunRounds(num_ranks, kImpatient);
   machine.Check(machine.parks() == kRounds * (num_ranks - 1), "a sleep in vain");
   machine.Check(machine.unparks() == kRounds, "a wake in vain");
   const Time start = machine.Now();
-  RunRounds(num_ranks, {.close_polls = 1000000});
   RunRounds(num_ranks, {.budget = 100 * kTick});
   machine.Check(machine.Now() == start, "polls in vain");
   return 0;
@@ -41,7 +44,8 @@ int Limits(int num_ranks) {
   constexpr std::uint32_t kEpochs = 1u << 12;
   constexpr int kHighestBitOfCount = 1 << 9;
   Machine& machine = TheMachine();
-  Word word(num_ranks, {});
+  Word word(num_ranks);
+  Patience patience;
   for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
     machine.Check(word.health().epoch == epoch, "an epoch was left out");
     word.Poison(num_ranks, epoch);
@@ -51,7 +55,7 @@ int Limits(int num_ranks) {
   machine.Check(word.health().epoch == 0, "the epochs do not begin again");
   for (int rank = 0; rank < kHighestBitOfCount; ++rank) word.Depart(rank, [](auto) {});
   const auto outcome = word.Meet(
-      num_ranks - 1, 0, kNever, [] { return true; }, [](auto) {});
+      num_ranks - 1, 0, kNever, patience, [] { return true; }, [](auto) {});
   machine.Check(outcome.verdict == Word::Verdict::kPoisoned, "nobody was missed");
   return 0;
 }
@@ -80,8 +84,11 @@ std::vector<Scenario> BarrierRounds() {
         {4, {2, 0, 0}},
         {5, chance, 100000},
         {8, chance, 100000}}},
-      {"barrier/spinning", Spinning, {11}, {{2, {4, 1, 0}}, {3, {3, 0, 0}}, {6, chance, 50000}}},
-      {"barrier/yielding", Yielding, {11}, {{2, {4, 1, 0}}, {3, {3, 0, 0}}, {7, chance, 50000}}},
+      {"barrier/polling", Polling, {11}, {{2, {4, 1, 0}}, {3, {3, 0, 0}}, {6, chance, 50000}}},
+      {"barrier/taking_turns",
+       TakingTurns,
+       {11},
+       {{2, {4, 1, 1}}, {3, {2, 0, 1}}, {7, {1000, 8, 2}, 50000}}},
       {"barrier/generation_wraps", Wrapping, {11}, {{3, {3, 0, 0}}, {8, chance, 20000}}},
       {"barrier/at_no_cost", AtNoCost, {0}, {{2, {0, 0, 0}}, {3, {0, 0, 0}}}},
       {"barrier/limits", Limits, {0}, {{Word::kMaxRanks, {0, 0, 0}}}},

@@ -45,7 +45,7 @@ int Wake(int) {
 int PollForNothing(int) {
   Word word(0);
   TheMachine().Run(2, 0, [&](int thread) {
-    while (thread == 0 && word.load(Order::acquire) == 0) Platform::Pause();
+    while (thread == 0 && word.load(Order::acquire) == 0) Platform::Yield();
   });
   return 0;
 }
@@ -60,7 +60,7 @@ int CountDown(int) {
       if (kBroken && counter->load(Order::acquire) == 0) Platform::UnparkAll(*counter);
       return;
     }
-    while (counter->load(Order::acquire) != 0) Platform::Pause();
+    while (counter->load(Order::acquire) != 0) Platform::Yield();
     counter.reset();
   });
   return 0;
@@ -74,7 +74,7 @@ int CountDownRelaxed(int) {
       counter->fetch_sub(1, Order::relaxed);
       return;
     }
-    while (counter->load(Order::relaxed) != 0) Platform::Pause();
+    while (counter->load(Order::relaxed) != 0) Platform::Yield();
     counter.reset();
   });
   return 0;
@@ -107,7 +107,7 @@ int SplitBarrier(int) {
                                        Order::acquire)) {
         return;
       }
-      Platform::Pause();
+      Platform::Yield();
     }
     ++completed;
   });

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "lockstep/runtime/futex.h"
+#include "lockstep/runtime/pinning.h"
 #include "lockstep/tools/lockstep/abort_latency.h"
 #include "lockstep/tools/lockstep/bench.h"
 #include "lockstep/tools/lockstep/campaign.h"
