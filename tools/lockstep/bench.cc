@@ -9,7 +9,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "lockstep/runtime/futex.h"
+#include "lockstep/runtime/pinning.h"
+#include "lockstep/tools/lockstep/beside.h"
 
 namespace lockstep::tools {
 namespace {
@@ -60,6 +61,7 @@ const std::vector<std::string>& BenchNames() {
 }
 
 absl::Status Bench(const std::string& name, const BenchOptions& options) {
+  const BusyThreads beside(options.busy);
   for (const CollectiveKind kind : kCollectives) {
     if (name != Name(kind)) continue;
     if (!options.tune) return BenchCollective(kind, options);
@@ -71,6 +73,9 @@ absl::Status Bench(const std::string& name, const BenchOptions& options) {
     return absl::InvalidArgumentError(
         "bench: --graph and --peer are for collectives and mlp, --peer=nccl for startup too, "
         "--tune for all_reduce");
+  }
+  if (options.groups > 1 && name != "barrier") {
+    return absl::InvalidArgumentError("bench: --groups is for barrier and for collectives");
   }
   if (name == "startup") return BenchStartup(options);
   if (name == "barrier") return BenchBarrier(options);
@@ -95,6 +100,16 @@ absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text) {
         absl::StrCat("\"", text, "\" is not a size in bytes such as 1024, 4K, 64M or 1G"));
   }
   return bytes << shift;
+}
+
+std::string BesideLine(const BenchOptions& options, const Executor& executor) {
+  std::string lines;
+  if (options.executor.pin_threads)
+    absl::StrAppend(&lines, "# pinning: ", executor.pinning(), "\n");
+  if (options.groups > 1)
+    absl::StrAppend(&lines, "# ", options.groups, " groups at once, the slowest\n");
+  if (options.busy > 0) absl::StrAppend(&lines, "# beside ", options.busy, " busy threads\n");
+  return lines;
 }
 
 std::string MachineLine() {

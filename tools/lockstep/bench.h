@@ -45,6 +45,8 @@ struct BenchOptions {
   BenchPeer peer = BenchPeer::kNone;
   bool tune = false;
   MlpBenchOptions mlp;
+  int groups = 1;  // that do the same at once; the slowest counts
+  int busy = 0;    // threads that compute meanwhile
 };
 
 /// Microseconds of many iterations, each that of the slowest rank.
@@ -83,6 +85,9 @@ absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text);
 
 /// One line about this machine for the head of a table: processor, usable cores, build type.
 std::string MachineLine();
+/// Lines for the head of a table: where the ranks are pinned, and what runs beside them. Empty
+/// where there is nothing to say.
+std::string BesideLine(const BenchOptions& options, const Executor& executor);
 
 }  // namespace lockstep::tools
 

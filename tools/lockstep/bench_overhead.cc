@@ -14,6 +14,7 @@
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/tests/harness/perturbed_communicator.h"
 #include "lockstep/tools/lockstep/bench.h"
+#include "lockstep/tools/lockstep/beside.h"
 #include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
@@ -31,8 +32,9 @@ struct Contestant {
 };
 
 // Everyone in turn, round after round; the first is ours.
-absl::Status Compete(const std::string& title, const BenchOptions& options, int ranks,
-                     std::vector<Contestant> contestants) {
+absl::Status Compete(const std::string& title, const BenchOptions& options,
+                     const Executor& executor, std::vector<Contestant> contestants) {
+  const int ranks = executor.world_size();
   for (int round = 0; round < kRounds; ++round) {
     for (Contestant& contestant : contestants) {
       LOCKSTEP_ASSIGN_OR_RETURN(const double probe, contestant.measure(200));
@@ -48,6 +50,7 @@ absl::Status Compete(const std::string& title, const BenchOptions& options, int 
   if (!options.json) {
     std::printf("# %s, %d ranks, median of %d alternating rounds\n# %s\n", title.c_str(), ranks,
                 kRounds, MachineLine().c_str());
+    std::printf("%s", BesideLine(options, executor).c_str());
     std::printf("#%27s %10s %10s %14s\n", "", "time (us)", "min (us)", "time / ours");
   }
   for (const Contestant& contestant : contestants) {
@@ -62,8 +65,9 @@ absl::Status Compete(const std::string& title, const BenchOptions& options, int 
     }
   }
   if (options.json) {
-    const nlohmann::json document = {
-        {"benchmark", title}, {"machine", MachineLine()}, {"ranks", ranks}, {"rows", rows}};
+    const nlohmann::json document = {{"benchmark", title},   {"machine", MachineLine()},
+                                     {"ranks", ranks},       {"groups", options.groups},
+                                     {"busy", options.busy}, {"rows", rows}};
     std::printf("%s\n", document.dump(2).c_str());
   }
   return absl::OkStatus();
@@ -128,44 +132,77 @@ class ConditionVariablePool {
   std::vector<std::thread> threads_;
 };
 
+// One group's ranks, and everything at which they can meet.
+struct BarrierGroup {
+  static absl::StatusOr<std::unique_ptr<BarrierGroup>> Create(const BenchOptions& options) {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
+    LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor, options.barrier));
+    return std::make_unique<BarrierGroup>(std::move(executor), std::move(ours));
+  }
+  BarrierGroup(std::unique_ptr<Executor> e, std::unique_ptr<CollectiveBarrier> o)
+      : executor(std::move(e)), ours(std::move(o)), standard(executor->world_size()) {
+    for (int rank = 0; rank < executor->world_size(); ++rank) {
+      unperturbed.push_back(std::make_unique<testing::PerturbedCommunicator>(
+          ours->communicator(rank), testing::Perturbation()));
+    }
+    pthread_barrier_init(&posix, nullptr, static_cast<unsigned>(executor->world_size()));
+  }
+  ~BarrierGroup() { pthread_barrier_destroy(&posix); }
+  BarrierGroup(const BarrierGroup&) = delete;
+  BarrierGroup& operator=(const BarrierGroup&) = delete;
+
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<CollectiveBarrier> ours;
+  std::vector<std::unique_ptr<testing::PerturbedCommunicator>> unperturbed;
+  std::barrier<> standard;
+  pthread_barrier_t posix;
+};
+
+using Groups = std::vector<std::unique_ptr<BarrierGroup>>;
+
+// All groups at once, each as often; the slowest counts.
+Contestant MakeContestant(std::string name, const Groups& groups,
+                          std::function<absl::Status(BarrierGroup&, int)> meet) {
+  return {std::move(name),
+          [&groups, meet = std::move(meet)](int repeats) -> absl::StatusOr<double> {
+            std::vector<double> microseconds(groups.size());
+            LOCKSTEP_RETURN_IF_ERROR(AtOnce(static_cast<int>(groups.size()), [&](int index) {
+              BarrierGroup& group = *groups[static_cast<std::size_t>(index)];
+              const auto time = TimeMeetings(*group.executor, repeats,
+                                             [&](int rank) { return meet(group, rank); });
+              if (time.ok()) microseconds[static_cast<std::size_t>(index)] = *time;
+              return time.status();
+            }));
+            return *std::max_element(microseconds.begin(), microseconds.end());
+          },
+          {}};
+}
+
 }  // namespace
 
 absl::Status BenchBarrier(const BenchOptions& options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor, options.barrier));
-  const int ranks = executor->world_size();
-  std::vector<std::unique_ptr<testing::PerturbedCommunicator>> unperturbed;
-  for (int rank = 0; rank < ranks; ++rank) {
-    unperturbed.push_back(std::make_unique<testing::PerturbedCommunicator>(
-        ours->communicator(rank), testing::Perturbation()));
+  Groups groups(static_cast<std::size_t>(options.groups));
+  for (auto& group : groups) {
+    LOCKSTEP_ASSIGN_OR_RETURN(group, BarrierGroup::Create(options));
   }
-  std::barrier<> standard(ranks);
-  pthread_barrier_t posix;
-  pthread_barrier_init(&posix, nullptr, static_cast<unsigned>(ranks));
-  const auto contestant = [&](std::string name, std::function<absl::Status(int)> meet) {
-    return Contestant{std::move(name),
-                      [&executor, meet = std::move(meet)](int repeats) {
-                        return TimeMeetings(*executor, repeats, meet);
-                      },
-                      {}};
-  };
-  absl::Status status = Compete(
-      "barrier", options, ranks,
-      {contestant("Communicator::Barrier",
-                  [&](int rank) { return ours->communicator(rank).Barrier(); }),
-       contestant("PerturbedCommunicator, idle",
-                  [&](int rank) { return unperturbed[static_cast<std::size_t>(rank)]->Barrier(); }),
-       contestant("std::barrier",
-                  [&](int) {
-                    standard.arrive_and_wait();
-                    return absl::OkStatus();
-                  }),
-       contestant("pthread_barrier", [&](int) {
-         pthread_barrier_wait(&posix);
+  return Compete(
+      "barrier", options, *groups[0]->executor,
+      {MakeContestant(
+           "Communicator::Barrier", groups,
+           [](BarrierGroup& group, int rank) { return group.ours->communicator(rank).Barrier(); }),
+       MakeContestant("PerturbedCommunicator, idle", groups,
+                      [](BarrierGroup& group, int rank) {
+                        return group.unperturbed[static_cast<std::size_t>(rank)]->Barrier();
+                      }),
+       MakeContestant("std::barrier", groups,
+                      [](BarrierGroup& group, int) {
+                        group.standard.arrive_and_wait();
+                        return absl::OkStatus();
+                      }),
+       MakeContestant("pthread_barrier", groups, [](BarrierGroup& group, int) {
+         pthread_barrier_wait(&group.posix);
          return absl::OkStatus();
        })});
-  pthread_barrier_destroy(&posix);
-  return status;
 }
 
 absl::Status BenchExecutor(const BenchOptions& options) {
@@ -176,7 +213,7 @@ absl::Status BenchExecutor(const BenchOptions& options) {
     for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(run());
     return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
   };
-  return Compete("executor", options, executor->world_size(),
+  return Compete("executor", options, *executor,
                  {{"Executor::Run",
                    [&](int repeats) {
                      return timed(repeats, [&] {

@@ -54,6 +54,8 @@ ABSL_FLAG(bool, graph, false, "GPUs: capture the calls in a CUDA graph, and time
 ABSL_FLAG(std::string, peer, "none",
           "GPUs: who takes turns with lockstep: none, nccl or nccl_symmetric");
 ABSL_FLAG(std::string, transport, "auto", "how data moves: auto, cpu, peer, staged or ordered");
+ABSL_FLAG(int, groups, 1, "barrier, collectives: groups that do the same at once");
+ABSL_FLAG(int, busy, 0, "threads that compute beside the ranks");
 ABSL_FLAG(bool, tune, false, "GPUs: search the settings of all_reduce below");
 ABSL_FLAG(absl::optional<std::string>, max_lines_bytes, absl::nullopt,
           "all_reduce: up to this size data travels in lines");
@@ -68,13 +70,14 @@ const std::vector<const char*> kTrainFlags = {
     "devices",   "ranks",      "pin",   "hidden", "epochs", "batch",  "learning_rate",
     "optimizer", "activation", "dtype", "seed",   "data",   "format", "verify"};
 const std::vector<const char*> kCheckFlags = {"ranks", "campaign", "seed", "minutes", "format"};
-const std::vector<const char*> kBenchFlags = {
-    "devices", "ranks", "pin", "b", "e", "f", "n", "w", "c", "d", "o", "in_place", "format",
-    // The MLP.
-    "hidden", "inner", "rows",
-    // On GPUs.
-    "graph", "peer", "transport", "tune", "max_lines_bytes", "lines_blocks", "lines_threads",
-    "push_blocks"};
+const std::vector<const char*> kBenchFlags = {"devices", "ranks", "pin", "groups", "busy", "b", "e",
+                                              "f", "n", "w", "c", "d", "o", "in_place", "format",
+                                              // The MLP.
+                                              "hidden", "inner", "rows",
+                                              // On GPUs.
+                                              "graph", "peer", "transport", "tune",
+                                              "max_lines_bytes", "lines_blocks", "lines_threads",
+                                              "push_blocks"};
 
 namespace {
 
@@ -223,6 +226,13 @@ absl::StatusOr<BenchOptions> BenchOptionsFromFlags() {
   LOCKSTEP_ASSIGN_OR_RETURN(options.dtype, ParseDType(absl::GetFlag(FLAGS_d).value_or("float32")));
   LOCKSTEP_ASSIGN_OR_RETURN(options.mlp, MlpOptionsFromFlags());
   LOCKSTEP_ASSIGN_OR_RETURN(options.op, ParseReduceOp(absl::GetFlag(FLAGS_o)));
+  options.groups = absl::GetFlag(FLAGS_groups);
+  LOCKSTEP_RETURN_IF_ERROR(AtLeastOne("groups", options.groups));
+  options.busy = absl::GetFlag(FLAGS_busy);
+  if (options.busy < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--busy=", options.busy, ": it must be at least 0"));
+  }
   options.factor = absl::GetFlag(FLAGS_f);
   options.iterations = absl::GetFlag(FLAGS_n);
   options.warmup = absl::GetFlag(FLAGS_w);
