@@ -1,6 +1,7 @@
-# cmake -DBINARY_DIR=... -DSOURCE_DIR=... -P run.cmake: installs lockstep, builds the project beside this file against it and
-# runs that; then configures it with lockstep inside.
-set(scratch "${BINARY_DIR}/embed")
+# cmake -DBINARY_DIR=... -DSOURCE_DIR=... -DGENERATOR=... -DMAKE_PROGRAM=... -DCXX_COMPILER=... -P run.cmake: installs
+# lockstep, builds the project beside this file against it and runs that; then configures it with lockstep inside. All with
+# the tools that built lockstep, since there need be no others, and in a folder whose name has a space.
+set(scratch "${BINARY_DIR}/embed test")
 file(REMOVE_RECURSE "${scratch}")
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -8,9 +9,10 @@ function(run)
     message(FATAL_ERROR "${ARGV}\n${output}")
   endif()
 endfunction()
+set(configure ${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -G "${GENERATOR}" "-DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM}"
+    "-DCMAKE_CXX_COMPILER=${CXX_COMPILER}")
 run(${CMAKE_COMMAND} --install "${BINARY_DIR}" --prefix "${scratch}/prefix")
-run(${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -B "${scratch}/installed" "-DCMAKE_PREFIX_PATH=${scratch}/prefix")
+run(${configure} -B "${scratch}/installed" "-DCMAKE_PREFIX_PATH=${scratch}/prefix")
 run(${CMAKE_COMMAND} --build "${scratch}/installed")
 run("${scratch}/installed/embed")
-run(${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -B "${scratch}/inside" "-DLOCKSTEP_SOURCE=${SOURCE_DIR}"
-    -DLOCKSTEP_CUDA=OFF)
+run(${configure} -B "${scratch}/inside" "-DLOCKSTEP_SOURCE=${SOURCE_DIR}" -DLOCKSTEP_CUDA=OFF)
