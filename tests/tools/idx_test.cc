@@ -17,9 +17,8 @@ using lockstep::testing::Says;
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    char name[] = "/tmp/lockstep-idx-XXXXXX";
-    LOCKSTEP_CHECK(mkdtemp(name) != nullptr);
-    path_ = name;
+    path_ = (std::filesystem::temp_directory_path() / "lockstep-idx-XXXXXX").string();
+    LOCKSTEP_CHECK(mkdtemp(path_.data()) != nullptr);
   }
   ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
 

@@ -32,7 +32,7 @@ TEST_CASE("the README's example is tools/examples/quickstart.cc") {
 }
 
 TEST_CASE("the README's example runs") {
-  FILE* pipe = popen(LOCKSTEP_QUICKSTART, "r");
+  FILE* pipe = popen("'" LOCKSTEP_QUICKSTART "'", "r");
   REQUIRE(pipe != nullptr);
   std::array<char, 200> line{};
   REQUIRE(std::fgets(line.data(), line.size(), pipe) != nullptr);

@@ -31,16 +31,16 @@ inline std::string ReadFile(const std::string& path) {
 class Sandbox {
  public:
   Sandbox() {
-    char name[] = "/tmp/lockstep-cli-XXXXXX";
-    LOCKSTEP_CHECK(mkdtemp(name) != nullptr);
-    path_ = name;
+    path_ = (std::filesystem::temp_directory_path() / "lockstep-cli-XXXXXX").string();
+    LOCKSTEP_CHECK(mkdtemp(path_.data()) != nullptr);
   }
   ~Sandbox() { std::filesystem::remove_all(path_); }
   const std::string& path() const { return path_; }
 
   Outcome Run(const std::string& arguments) const {
-    const std::string command = absl::StrCat(LOCKSTEP_PROGRAM, " ", arguments, " >", path_,
-                                             "/out 2>", path_, "/err </dev/null");
+    // The names of both folders may hold spaces.
+    const std::string command = absl::StrCat("cd '", path_, "' && '", LOCKSTEP_PROGRAM, "' ",
+                                             arguments, " >out 2>err </dev/null");
     const int how = std::system(command.c_str());
     return {WIFEXITED(how) ? WEXITSTATUS(how) : -1, ReadFile(path_ + "/out"),
             ReadFile(path_ + "/err")};
