@@ -1,5 +1,6 @@
 #include "lockstep/tests/harness/stacks.h"
 
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -15,12 +16,11 @@ std::string StacksOf(pid_t process) {
   // A debugger that this process starts may look at it.
   prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
   // Into a file: a pipe could be full while its reader stands still.
-  char path[] = "/tmp/lockstep_stacks_XXXXXX";
-  const int file = mkstemp(path);
+  const int file = memfd_create("lockstep_stacks", MFD_CLOEXEC);
   if (file < 0) return "(no stacks: no temporary file)";
   const std::string command = absl::StrCat(
-      "gdb -p ", process, " -batch -ex 'set pagination off' -ex 'thread apply all bt 24' >", path,
-      " 2>/dev/null");
+      "gdb -p ", process, " -batch -ex 'set pagination off' -ex 'thread apply all bt 24' >/proc/",
+      getpid(), "/fd/", file, " 2>/dev/null");
   const int ended = std::system(command.c_str());
   std::string stacks;
   if (FILE* lines = fdopen(file, "r"); lines != nullptr) {
@@ -30,7 +30,6 @@ std::string StacksOf(pid_t process) {
     }
     std::fclose(lines);
   }
-  unlink(path);
   if (!stacks.empty()) return stacks;
   return absl::StrCat("(no stacks: gdb is not installed or may not attach; it ended with ", ended,
                       ")");
