@@ -26,6 +26,7 @@ absl::StatusOr<Worker> Worker::Adopt(int rank, int world_size, Device device, St
                                                    device.ToString(), ", but its stream is of ",
                                                    stream.device().ToString()));
   }
+  if (!device.is_cpu()) LOCKSTEP_RETURN_IF_ERROR(internal::cuda::CheckStream(stream));
   Worker worker(rank, world_size, stream);
   LOCKSTEP_ASSIGN_OR_RETURN(worker.memory_, MemoryPool::Create(stream));
   if (!device.is_cpu()) {

@@ -26,7 +26,8 @@ struct WorkerState;
 class Worker {
  public:
   /// On the stream that the host gives and keeps alive, or on a new one. kInvalidArgument: rank
-  /// outside [0, world_size), or a stream of another device. kUnavailable: no such device here.
+  /// outside [0, world_size), or a stream of another device, or of a context of the host's own (in
+  /// the driver's sense) there. kUnavailable: no such device here.
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device);
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device, Stream stream);
 

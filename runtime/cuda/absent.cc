@@ -18,6 +18,7 @@ absl::Status CheckDevice(Device device) {
 void UseDevice(Device) {}
 std::vector<int> CpusNear(Device) { return {}; }
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device) { return NoCuda(); }
+absl::Status CheckStream(const Stream& stream) { return CheckDevice(stream.device()); }
 absl::Status Synchronize(const Stream&) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream&) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<WorkerState>> MakeWorkerState(const Stream&) { return NoCuda(); }

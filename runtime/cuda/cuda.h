@@ -26,6 +26,9 @@ std::vector<int> CpusNear(Device device);
 
 /// A new stream that waits for no other, as Stream::native, destroyed with its last owner.
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device device);
+/// Whether lockstep can work on a stream of the host's. kInvalidArgument: it is of another device,
+/// or of a context of the host's own there.
+absl::Status CheckStream(const Stream& stream);
 absl::Status Synchronize(const Stream& stream);
 /// Memory for tensors used on `stream`.
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream& stream);

@@ -6,6 +6,9 @@
 
 #include "lockstep/runtime/device.h"
 
+/// A context of the driver's.
+struct CUctx_st;
+
 namespace lockstep::internal::cuda {
 
 /// "cudaMalloc on cuda:1: cudaErrorMemoryAllocation (out of memory)". kResourceExhausted: memory.
@@ -16,24 +19,21 @@ absl::Status Error(cudaError_t error, absl::string_view call, Device device);
 /// Whether CUDA leaves the device unusable for this process after `error`.
 bool IsSticky(cudaError_t error);
 
-/// Makes a device current, and the former one again at the end of the scope. Costs nothing to
-/// speak of where it is current already.
+/// Lets the calling thread work on a device, in the context that the runtime library has there, and
+/// puts back what was current before at the end of the scope: the same device, the same context of
+/// the driver (a host's own, or none). Every function that calls CUDA on a thread which may be the
+/// host's does so under a guard; with it, a first call makes no context on another device either.
+/// Costs a load from the driver where the device is current already.
 class DeviceGuard {
  public:
-  explicit DeviceGuard(Device device) {
-    cudaGetDevice(&former_);
-    if (former_ != device.index()) cudaSetDevice(device.index());
-    current_ = device.index();
-  }
-  ~DeviceGuard() {
-    if (former_ != current_) cudaSetDevice(former_);
-  }
+  explicit DeviceGuard(Device device);
+  ~DeviceGuard();
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  int former_ = 0;
-  int current_ = 0;
+  CUctx_st* former_ = nullptr;
+  bool changed_ = false;
 };
 
 }  // namespace lockstep::internal::cuda

@@ -133,6 +133,7 @@ class CudaMemoryPool final : public MemoryPool {
 
   absl::StatusOr<std::shared_ptr<void>> Allocate(std::int64_t bytes) override {
     if (bytes < 0 || bytes > std::numeric_limits<std::int64_t>::max() / 2) return NoMemory(bytes);
+    const DeviceGuard guard(stream_.device());
     Capture capture;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(stream_.device(), CaptureOf(NativeStream(stream_), capture));
     try {

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/driver.h"
 #include "lockstep/runtime/cuda/error.h"
 #include "lockstep/runtime/cuda/worker_state.h"
 
@@ -19,6 +20,25 @@ absl::StatusOr<std::shared_ptr<void>> MakeStream(Device device) {
   });
 }
 
+absl::Status CheckStream(const Stream& stream) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckDevice(stream.device()));
+  const Driver* const driver = GetDriver();
+  // The default stream is that of whatever context is current.
+  if (driver == nullptr || stream.native() == nullptr) return absl::OkStatus();
+  const DeviceGuard guard(stream.device());
+  CUcontext context = nullptr;
+  const CUresult error = driver->stream_get_ctx(NativeStream(stream), &context);
+  if (error != CUDA_SUCCESS) {
+    return Error(static_cast<cudaError_t>(error), "cuStreamGetCtx", stream.device());
+  }
+  if (context == PrimaryContext(*driver, stream.device())) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "stream: it is of another context than the primary one of ", stream.device().ToString(),
+      ", in which lockstep works as the CUDA runtime does; make it after "
+      "cudaSetDevice(",
+      stream.device().index(), ")"));
+}
+
 absl::Status Synchronize(const Stream& stream) {
   const DeviceGuard guard(stream.device());
   LOCKSTEP_RETURN_IF_CUDA_ERROR(stream.device(), cudaStreamSynchronize(NativeStream(stream)));
@@ -28,14 +48,19 @@ absl::Status Synchronize(const Stream& stream) {
 absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream& stream,
                                                    absl::FunctionRef<absl::Status()> work) {
   const Device device = stream.device();
-  const DeviceGuard guard(device);
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
-      device, cudaStreamBeginCapture(NativeStream(stream), cudaStreamCaptureModeThreadLocal));
+  {
+    const DeviceGuard guard_of_begin(device);
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        device, cudaStreamBeginCapture(NativeStream(stream), cudaStreamCaptureModeThreadLocal));
+  }
+  // The host's: it finds the device and the context that are its own.
   absl::Status status = work();
+  const DeviceGuard guard(device);
   cudaGraph_t graph = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(NativeStream(stream), &graph);
   const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, cudaError_t (*)(cudaGraph_t)> owner(
       graph, cudaGraphDestroy);
+  if (!status.ok() && ended != cudaSuccess) cudaGetLastError();  // it came of the other
   LOCKSTEP_RETURN_IF_ERROR(status);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ended);
   cudaGraphExec_t executable = nullptr;

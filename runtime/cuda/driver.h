@@ -1,0 +1,40 @@
+// What the runtime library does not offer and the driver does: the context that is current, and
+// questions whose answer is not an error of the host's thread. The driver is looked up when the
+// program runs, so that one program runs where there is none.
+#ifndef LOCKSTEP_RUNTIME_CUDA_DRIVER_H_
+#define LOCKSTEP_RUNTIME_CUDA_DRIVER_H_
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include "lockstep/runtime/device.h"
+
+namespace lockstep::internal::cuda {
+
+/// The driver's functions that lockstep calls. None of them touches what cudaGetLastError() says.
+struct Driver {
+  decltype(&cuInit) init = nullptr;
+  decltype(&cuCtxGetCurrent) ctx_get_current = nullptr;
+  decltype(&cuCtxSetCurrent) ctx_set_current = nullptr;
+  decltype(&cuCtxEnablePeerAccess) ctx_enable_peer_access = nullptr;
+  decltype(&cuDevicePrimaryCtxRetain) primary_ctx_retain = nullptr;
+  decltype(&cuDevicePrimaryCtxGetState) primary_ctx_get_state = nullptr;
+  decltype(&cuMemPoolGetAccess) mem_pool_get_access = nullptr;
+  decltype(&cuPointerGetAttribute) pointer_get_attribute = nullptr;
+  decltype(&cuStreamGetCtx) stream_get_ctx = nullptr;
+  decltype(&cuStreamQuery) stream_query = nullptr;
+};
+
+/// Null where there is no driver: then there are no devices either.
+const Driver* GetDriver();
+
+/// What cudaStreamQuery() says, which would leave "not ready" behind as the thread's last error.
+cudaError_t QueryStream(cudaStream_t stream);
+
+/// The context of `device` that the runtime library works in, made if there is none yet. Null: it
+/// cannot be, and the next call of the runtime library says why.
+CUcontext PrimaryContext(const Driver& driver, Device device);
+
+}  // namespace lockstep::internal::cuda
+
+#endif  // LOCKSTEP_RUNTIME_CUDA_DRIVER_H_
