@@ -73,7 +73,6 @@ class MatMulPlans {
   ~MatMulPlans() {
     const DeviceGuard guard(device_);
     if (handle_ != nullptr) cublasLtDestroy(handle_);
-    cudaFree(workspace_);
   }
   MatMulPlans(const MatMulPlans&) = delete;
   MatMulPlans& operator=(const MatMulPlans&) = delete;
@@ -81,7 +80,6 @@ class MatMulPlans {
   absl::Status Create() {
     const DeviceGuard guard(device_);
     LOCKSTEP_RETURN_IF_BLAS_ERROR(device_, cublasLtCreate(&handle_));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMalloc(&workspace_, kWorkspaceBytes));
     return absl::OkStatus();
   }
 
@@ -96,8 +94,9 @@ class MatMulPlans {
     return found->second.has_value() ? &*found->second : nullptr;
   }
 
-  absl::Status Run(cudaStream_t stream, Plan& plan, const Tensor& a, const Tensor& b,
-                   const Tensor& out, MatMulOptions options) {
+  absl::Status Run(Worker& worker, Plan& plan, const Tensor& a, const Tensor& b, const Tensor& out,
+                   MatMulOptions options) {
+    LOCKSTEP_RETURN_IF_ERROR(MakeWorkspace(worker, plan));
     const DeviceGuard guard(device_);
     if (options.bias != nullptr) {
       LOCKSTEP_RETURN_IF_ERROR(
@@ -110,13 +109,22 @@ class MatMulPlans {
     const void* const beta = wide ? static_cast<const void*>(&scales[1]) : &narrow_scales[1];
     // b comes first: see MakePlan.
     LOCKSTEP_RETURN_IF_BLAS_ERROR(
-        device_, cublasLtMatmul(handle_, &plan.product, alpha, b.raw_data(), &plan.b, a.raw_data(),
-                                &plan.a, beta, out.raw_data(), &plan.out, out.raw_data(), &plan.out,
-                                &plan.algorithm, workspace_, plan.workspace_bytes, stream));
+        device_,
+        cublasLtMatmul(handle_, &plan.product, alpha, b.raw_data(), &plan.b, a.raw_data(), &plan.a,
+                       beta, out.raw_data(), &plan.out, out.raw_data(), &plan.out, &plan.algorithm,
+                       workspace_.get(), plan.workspace_bytes, StreamOf(worker)));
     return absl::OkStatus();
   }
 
  private:
+  // Made for the first product that needs one: many workers never ask for any. From the worker's
+  // pool, which waits for nobody.
+  absl::Status MakeWorkspace(Worker& worker, const Plan& plan) {
+    if (plan.workspace_bytes == 0 || workspace_ != nullptr) return absl::OkStatus();
+    LOCKSTEP_ASSIGN_OR_RETURN(workspace_, worker.memory().Allocate(kWorkspaceBytes));
+    return absl::OkStatus();
+  }
+
   // The library counts columns first. A row-major matrix is its own transpose there, and
   // out^T = op(b)^T op(a)^T: so b is its first operand, and nothing is moved.
   absl::StatusOr<std::optional<Plan>> MakePlan(const PlanKey& key) const {
@@ -217,7 +225,7 @@ class MatMulPlans {
 
   const Device device_;
   cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
+  std::shared_ptr<void> workspace_;
   std::unordered_map<PlanKey, std::optional<Plan>, PlanKeyHash> plans_;
 };
 
@@ -260,7 +268,7 @@ absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tens
     MatMulPlans& plans = *worker.state()->matmul_plans;
     LOCKSTEP_ASSIGN_OR_RETURN(Plan* const plan,
                               plans.Find(DescribeProduct(worker, a, b, out, options)));
-    if (plan != nullptr) return plans.Run(StreamOf(worker), *plan, a, b, out, options);
+    if (plan != nullptr) return plans.Run(worker, *plan, a, b, out, options);
   }
   return MultiplyThenAddBias(worker, a, b, out, options);
 }
