@@ -76,7 +76,9 @@ class [[nodiscard]] PendingCollective {
 /// other when the split is along axis 0), and may not overlap otherwise; no tensor of one rank may
 /// overlap an output of another. Work runs on the rank's stream; on the CPU it is done when the
 /// call returns, and then no other rank reads this rank's input any more. A group of one copies
-/// input to output and needs nobody.
+/// input to output and needs nobody. On GPUs every GPU of the group must have access to a tensor's
+/// memory, whatever its size (the staged transport asks for the rank's own alone); Worker::Empty,
+/// cudaMalloc, cudaMallocManaged and cudaHostAlloc give it, cudaMallocAsync's default pool does not.
 ///
 /// Codes: kInvalidArgument on the rank whose tensors cannot be (the others get kAborted),
 /// kFailedPrecondition when ranks ask for different things, kDeadlineExceeded, kAborted, kCancelled

@@ -2,6 +2,7 @@
 
 #include "lockstep/collective/cuda/cuda.h"
 #include "lockstep/collective/cuda/transports.h"
+#include "lockstep/runtime/cuda/cuda.h"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -16,6 +17,7 @@ bool LaunchesBlock() {
 
 absl::Status LoadEverywhere(absl::Span<const Stream> streams) {
   for (const Stream& stream : streams) {
+    LOCKSTEP_RETURN_IF_ERROR(CheckStream(stream));
     const DeviceGuard guard(stream.device());
     LOCKSTEP_RETURN_IF_CUDA_ERROR(stream.device(), LoadKernels());
   }

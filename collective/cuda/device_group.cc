@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "absl/time/time.h"
+#include "lockstep/runtime/cuda/driver.h"
 
 namespace lockstep::internal::cuda {
 
@@ -58,6 +59,12 @@ DeviceGroup::~DeviceGroup() {
   cudaFreeHost(words_);
 }
 
+std::vector<Device> DeviceGroup::devices() const {
+  std::vector<Device> devices;
+  for (const Stream& stream : streams_) devices.push_back(stream.device());
+  return devices;
+}
+
 Stream DeviceGroup::stream(int rank) const {
   return side(rank).in_use ? Stream(device(rank), side(rank).stream)
                            : streams_[static_cast<std::size_t>(rank)];
@@ -95,6 +102,7 @@ Watch DeviceGroup::watch(const Round& round) const {
 }
 
 bool DeviceGroup::IsCapturing(int rank) const {
+  const DeviceGuard guard(device(rank));
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   return cudaStreamIsCapturing(native(rank), &status) == cudaSuccess &&
          status == cudaStreamCaptureStatusActive;
@@ -140,7 +148,7 @@ absl::Status DeviceGroup::AwaitIdle() const {
     const DeviceGuard guard(device(rank));
     for (const cudaStream_t stream : {main(rank), side(rank).stream}) {
       cudaError_t error = cudaErrorNotReady;
-      while ((error = cudaStreamQuery(stream)) == cudaErrorNotReady) {
+      while ((error = QueryStream(stream)) == cudaErrorNotReady) {
         if (std::chrono::steady_clock::now() > deadline) {
           return absl::DeadlineExceededError(
               absl::StrCat("rank ", rank, "'s stream on ", device(rank).ToString(),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/reach.h"
 #include "lockstep/collective/transport.h"
 #include "lockstep/runtime/cuda/error.h"
 #include "lockstep/runtime/cuda/worker_state.h"
@@ -27,6 +28,7 @@ class DeviceGroup {
   /// Where the rank's calls queue their work now: its stream, or its side stream.
   Stream stream(int rank) const;
   cudaStream_t native(int rank) const { return NativeStream(stream(rank)); }
+  std::vector<Device> devices() const;
 
   // See Transport.
   absl::Status EnterSideStream(int rank);
@@ -93,9 +95,12 @@ class DeviceTransport : public Transport {
   absl::Status Reset() override { return group_->Reset(); }
 
  protected:
-  explicit DeviceTransport(std::unique_ptr<DeviceGroup> group) : group_(std::move(group)) {}
+  /// `by_peers`: the operands of a rank are touched by its peers' devices too (see Reach).
+  DeviceTransport(std::unique_ptr<DeviceGroup> group, bool by_peers)
+      : group_(std::move(group)), reach_(group_->devices(), by_peers) {}
 
   const std::unique_ptr<DeviceGroup> group_;
+  Reach reach_;
 };
 
 }  // namespace lockstep::internal::cuda

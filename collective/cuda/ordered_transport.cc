@@ -11,7 +11,8 @@ namespace {
 class OrderedTransport final : public DeviceTransport {
  public:
   explicit OrderedTransport(std::unique_ptr<DeviceGroup> group)
-      : DeviceTransport(std::move(group)), events_(static_cast<std::size_t>(group_->num_ranks())) {}
+      : DeviceTransport(std::move(group), /*by_peers=*/true),
+        events_(static_cast<std::size_t>(group_->num_ranks())) {}
   ~OrderedTransport() override {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
       const DeviceGuard guard(group_->device(rank));
@@ -36,8 +37,8 @@ class OrderedTransport final : public DeviceTransport {
   absl::string_view name() const override { return "ordered"; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
+    if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
     const DeviceGuard guard(group_->device(rank));
-    if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(CheckReach(*group_, mine));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank),
                                   cudaEventRecord(EventsOf(rank).ready, group_->native(rank)));
     return absl::OkStatus();

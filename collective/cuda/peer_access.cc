@@ -1,10 +1,9 @@
-#include <cuda.h>
-
 #include <algorithm>
 #include <chrono>
 #include <thread>
 
 #include "lockstep/collective/cuda/transports.h"
+#include "lockstep/runtime/cuda/driver.h"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -42,7 +41,7 @@ class Bench {
   absl::Status Wait() const {
     const auto deadline = std::chrono::steady_clock::now() + kLimit;
     cudaError_t error = cudaErrorNotReady;
-    while ((error = cudaStreamQuery(stream_)) == cudaErrorNotReady) {
+    while ((error = QueryStream(stream_)) == cudaErrorNotReady) {
       if (std::chrono::steady_clock::now() > deadline) {
         return absl::UnavailableError("it took more than 5 s");
       }
@@ -93,33 +92,6 @@ absl::Status ProvePair(Bench& from, Bench& to, std::uint32_t seed, bool spoil) {
   return to.Expect(to.words(), seed + 1, "copies");
 }
 
-// The driver's own question, which the runtime does not offer. The library is not linked with the
-// driver, so that it loads where there is none.
-using GetPointerAttribute = CUresult (*)(void*, CUpointer_attribute, CUdeviceptr);
-
-GetPointerAttribute FindGetPointerAttribute() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-#if CUDART_VERSION >= 12050
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuPointerGetAttribute", &function,
-                                                             12000, cudaEnableDefault, &found);
-#else
-  const cudaError_t error =
-      cudaGetDriverEntryPoint("cuPointerGetAttribute", &function, cudaEnableDefault, &found);
-#endif
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
-  return reinterpret_cast<GetPointerAttribute>(function);
-}
-
-// Whether the current device may read and write there.
-bool MayUse(const void* pointer) {
-  static const GetPointerAttribute get = FindGetPointerAttribute();
-  CUDA_POINTER_ATTRIBUTE_ACCESS_FLAGS flags = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE;
-  return get == nullptr || (get(&flags, CU_POINTER_ATTRIBUTE_ACCESS_FLAGS,
-                                reinterpret_cast<CUdeviceptr>(pointer)) == CUDA_SUCCESS &&
-                            flags == CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
-}
-
 }  // namespace
 
 absl::Status EnablePeerAccess(Device from, Device to) {
@@ -129,15 +101,17 @@ absl::Status EnablePeerAccess(Device from, Device to) {
     return absl::UnavailableError(
         absl::StrCat(from.ToString(), " cannot reach the memory of ", to.ToString()));
   }
+  const Driver* const driver = GetDriver();
   const DeviceGuard guard(from);
-  const cudaError_t error = cudaDeviceEnablePeerAccess(to.index(), 0);
-  // By the host, or another group.
-  if (error == cudaErrorPeerAccessAlreadyEnabled) {
-    cudaGetLastError();
+  // Asked of the driver: that it is enabled already, by the host or for another group, is no error
+  // for the host to find.
+  const CUresult result = driver == nullptr
+                              ? CUDA_ERROR_NOT_INITIALIZED
+                              : driver->ctx_enable_peer_access(PrimaryContext(*driver, to), 0);
+  if (result == CUDA_SUCCESS || result == CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED) {
     return absl::OkStatus();
   }
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(from, error);
-  return absl::OkStatus();
+  return Error(static_cast<cudaError_t>(result), "cuCtxEnablePeerAccess", from);
 }
 
 absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
@@ -165,22 +139,6 @@ absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
       return absl::UnavailableError(absl::StrCat("from ", from->device().ToString(), " to ",
                                                  to->device().ToString(), ": ", proof.message()));
     }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckReach(const DeviceGroup& group, const CollectiveCall& call) {
-  for (int rank = 0; rank < group.num_ranks(); ++rank) {
-    const Device device = group.device(rank);
-    if (rank > 0 && device == group.device(rank - 1)) continue;
-    const DeviceGuard guard(device);
-    const bool in_reach = call.in_count() == 0 || MayUse(call.in);
-    if (in_reach && (call.out_count() == 0 || MayUse(call.out))) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        Name(call.kind), ": ", device.ToString(), " may not read and write the memory of ",
-        in_reach ? "out" : "in",
-        "; take it from Worker::Empty or cudaMalloc, or give every GPU of the group access with "
-        "cudaMemPoolSetAccess or cuMemSetAccess"));
   }
   return absl::OkStatus();
 }

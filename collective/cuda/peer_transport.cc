@@ -43,7 +43,7 @@ bool IsAligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(po
 class PeerTransport final : public DeviceTransport {
  public:
   PeerTransport(std::unique_ptr<DeviceGroup> group, const AllReduceTuning& tuning)
-      : DeviceTransport(std::move(group)),
+      : DeviceTransport(std::move(group), /*by_peers=*/true),
         tuning_(tuning),
         ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
 
@@ -76,7 +76,7 @@ class PeerTransport final : public DeviceTransport {
   bool meets_again() const override { return false; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
-    return IsSmall(mine) ? absl::OkStatus() : CheckReachOf(rank, mine);
+    return IsMeeting(mine.kind) ? absl::OkStatus() : reach_.Check(rank, mine);
   }
 
   absl::Status Move(const Round& round) override {
@@ -95,8 +95,6 @@ class PeerTransport final : public DeviceTransport {
         return Exchange(round, plan);
       }
     }
-    // Small for this rank alone, so not looked at yet.
-    if (IsSmall(mine)) LOCKSTEP_RETURN_IF_ERROR(CheckReachOf(rank, mine));
     // In and out between two signals: everyone is there, then everyone is done.
     LOCKSTEP_RETURN_IF_ERROR(Signal(round));
     LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(rank)));
@@ -121,15 +119,10 @@ class PeerTransport final : public DeviceTransport {
   static std::int64_t SizeOfElement(const CollectiveCall& call) {
     return static_cast<std::int64_t>(SizeOf(call.dtype));
   }
-  // All that this rank has goes in lines, which its own kernels alone read and write.
+  // A sum that goes in lines.
   bool IsSmall(const CollectiveCall& call) const {
     return std::max(call.in_count(), call.out_count()) * SizeOfElement(call) <=
            tuning_.max_lines_bytes;
-  }
-  absl::Status CheckReachOf(int rank, const CollectiveCall& call) const {
-    if (group_->num_ranks() == 1) return absl::OkStatus();
-    const DeviceGuard guard(group_->device(rank));
-    return CheckReach(*group_, call);
   }
   const Buffers& BuffersOf(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
 

@@ -13,12 +13,14 @@ namespace {
 class StagedTransport final : public DeviceTransport {
  public:
   explicit StagedTransport(std::unique_ptr<DeviceGroup> group)
-      : DeviceTransport(std::move(group)), ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
+      : DeviceTransport(std::move(group), /*by_peers=*/false),
+        ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
 
   ~StagedTransport() override {
     // One rank's work reads the memory of all.
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
       group_->Synchronize(rank).IgnoreError();
+      const DeviceGuard guard(group_->device(rank));
       if (Of(rank).up != nullptr) cudaStreamSynchronize(Of(rank).up);
     }
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
@@ -57,6 +59,7 @@ class StagedTransport final : public DeviceTransport {
   absl::string_view name() const override { return "staged"; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
+    if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
     if (mine.capturing || group_->num_ranks() == 1 || !IsRead(rank, mine)) return absl::OkStatus();
     const Device device = group_->device(rank);
     const DeviceGuard guard(device);
@@ -131,6 +134,7 @@ class StagedTransport final : public DeviceTransport {
 
   absl::Status Reset() override {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+      const DeviceGuard guard(group_->device(rank));
       LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank), cudaStreamSynchronize(Of(rank).up));
     }
     return group_->Reset();

@@ -26,11 +26,6 @@ absl::Status EnablePeerAccess(Device from, Device to);
 /// pair that cannot, and what went wrong. `spoil` changes a byte on its way, for tests.
 absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil);
 
-/// Whether all GPUs of the group may use the memory of this call. kInvalidArgument: it is not
-/// memory of a GPU, or of a pool or mapping to which a GPU was given no access. Memory that is
-/// spoken of by its rank alone need not be asked about.
-absl::Status CheckReach(const DeviceGroup& group, const CollectiveCall& call);
-
 }  // namespace lockstep::internal::cuda
 
 #endif  // LOCKSTEP_COLLECTIVE_CUDA_TRANSPORTS_H_
