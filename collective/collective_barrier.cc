@@ -124,6 +124,13 @@ absl::Status CollectiveBarrier::status() const {
   return internal::OutOfMemoryAsStatus([this] { return group_->FirstCause(); });
 }
 
+std::int64_t CollectiveBarrier::device_bytes(int rank) const {
+  return rank >= 0 && rank < world_size() ? group_->transport().memory(rank).device_bytes : 0;
+}
+std::int64_t CollectiveBarrier::pinned_bytes(int rank) const {
+  return rank >= 0 && rank < world_size() ? group_->transport().memory(rank).pinned_bytes : 0;
+}
+
 absl::string_view CollectiveBarrier::transport() const { return group_->transport().name(); }
 absl::string_view CollectiveBarrier::transport_reason() const { return group_->transport_reason(); }
 

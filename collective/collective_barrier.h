@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_COLLECTIVE_BARRIER_H_
 #define LOCKSTEP_COLLECTIVE_COLLECTIVE_BARRIER_H_
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -84,6 +85,14 @@ class CollectiveBarrier {
 
   /// OK, or why the group is poisoned.
   absl::Status status() const;
+
+  /// Bytes that the group holds for a rank as long as it lives, from any thread: on the rank's GPU
+  /// (buffers of the peer transport: with the default tuning 51 MiB, for two to eight ranks alike)
+  /// and pinned in the host's memory (the staged transport: as much as its largest input so far).
+  /// 0 on the CPU, and for a rank that does not exist. What the device's context, the streams and
+  /// the worker's own memory take is not in it.
+  std::int64_t device_bytes(int rank) const;
+  std::int64_t pinned_bytes(int rank) const;
 
   /// Which transport moves the data ("cpu"), and why that one.
   absl::string_view transport() const;

@@ -31,6 +31,12 @@ struct Round {
   const CollectiveCall& mine() const { return *calls[static_cast<std::size_t>(rank)]; }
 };
 
+/// Bytes that a transport holds for one rank: on the rank's GPU, and pinned in the host's memory.
+struct TransportMemory {
+  std::int64_t device_bytes = 0;
+  std::int64_t pinned_bytes = 0;
+};
+
 /// Moves and reduces. In each round every rank, on its own thread, calls Prepare; the ranks meet,
 /// and all calls are found to agree; every rank calls Move, and if the transport asks for it, they
 /// meet again and call Finish. Until then (or else until the work queued by Move is done) every
@@ -44,6 +50,8 @@ class Transport {
  public:
   virtual ~Transport() = default;
   virtual absl::string_view name() const = 0;
+  /// What it holds for this rank.
+  virtual TransportMemory memory(int /*rank*/) const { return {}; }
 
   virtual absl::Status Prepare(int /*rank*/, const CollectiveCall& /*mine*/) {
     return absl::OkStatus();

@@ -36,15 +36,16 @@ absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name);
 /// How the peer transport sums. Results do not depend on it, times do; `lockstep bench --tune`
 /// measures it anew. The defaults were found on two H200 linked by NVLink.
 struct AllReduceTuning {
-  /// Up to so many bytes a sum travels in lines that carry their own flag, from there on in tiles
-  /// that are pushed to the owner of a slice.
+  /// Up to so many bytes a sum of two ranks travels in lines that carry their own flag, from there
+  /// on in tiles that are pushed to the owner of a slice. Of n ranks: up to so many by n - 1, since
+  /// every line goes to every peer.
   std::int64_t max_lines_bytes = 8 << 20;
   /// Thread blocks of the two kernels at most; fewer where ranks share a GPU.
   int lines_blocks = 1104;
   int push_blocks = 132;
   /// Threads of a block that carries lines.
   int lines_threads = 128;
-  /// Size of a tile at most: the larger, the fewer flags.
+  /// Size of a tile at most, of n ranks by n - 1: the larger, the fewer flags.
   std::int64_t push_tile_bytes = 32 << 10;
 };
 

@@ -100,7 +100,7 @@ class Exchanger {
 
   __device__ void Run() {
     round_ = *counter_ + 1;
-    half_ = static_cast<std::int64_t>(round_ % 2) * peers_.num_ranks;
+    half_ = static_cast<std::int64_t>(round_ % 2) * (peers_.num_ranks - 1);
     const std::int64_t turns = (work_.packs - warp_ + num_warps_ - 1) / num_warps_;
     for (std::int64_t turn = 0; turn < turns + kLag; ++turn) {
       if (turn < turns) SendPack(turn);
@@ -122,13 +122,13 @@ class Exchanger {
 
   __device__ bool IsPeer(int rank) const { return rank < peers_.num_ranks && rank != peers_.rank; }
   __device__ std::int64_t PackAt(std::int64_t turn) const { return warp_ + turn * num_warps_; }
-  // Where this lane's part of the pack stands among the lines from `source`.
-  __device__ std::int64_t LineAt(std::int64_t turn, int source) const {
-    return (half_ + source) * work_.max_lines * kLineBytes +
+  // Where this lane's part of the pack stands among the lines from `source`, in owner's buffer.
+  __device__ std::int64_t LineAt(std::int64_t turn, int source, int owner) const {
+    return (half_ + PlaceOf(source, owner)) * work_.max_lines * kLineBytes +
            place_.first_line_at(warp_ * work_.packs_per_warp + turn);
   }
   __device__ const unsigned char* Incoming(std::int64_t turn, int source) const {
-    return work_.own_lines + LineAt(turn, source);
+    return work_.own_lines + LineAt(turn, source, peers_.rank);
   }
 
   __device__ void SendPack(std::int64_t turn) {
@@ -136,7 +136,7 @@ class Exchanger {
 #pragma unroll
     for (int r = 0; r < kMost; ++r) {
       if (!IsPeer(r)) continue;
-      unsigned char* const to = work_.lines[r] + LineAt(turn, peers_.rank);
+      unsigned char* const to = work_.lines[r] + LineAt(turn, peers_.rank, r);
       if (work_.send[r].Has(pack)) {
         Send(to, place_, work_.send[r].LoadPack(place_, pack), round_);
       } else if (turn == 0) {

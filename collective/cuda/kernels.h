@@ -109,7 +109,7 @@ cudaError_t LaunchSignal(const Peers& peers, cudaStream_t stream);
 /// NVLink does.
 struct LinesWork {
   Peers peers;
-  /// Of each rank: [2 halves][num_ranks sources][lines of each warp].
+  /// Of each rank: [2 halves][num_ranks - 1 sources][lines of each warp].
   void* lines[kMostPeers];
   LinesLayout layout;
   const void* in;

@@ -48,7 +48,7 @@ class Carrier {
 
   __device__ void Run() {
     round_ = *counter_ + 1;
-    half_ = static_cast<std::int64_t>(round_ % 2) * peers_.num_ranks;
+    half_ = static_cast<std::int64_t>(round_ % 2) * (peers_.num_ranks - 1);
     const std::int64_t packs =
         (work_.count * static_cast<std::int64_t>(sizeof(T)) + kPackBytes - 1) / kPackBytes;
     const std::int64_t turns = (packs - warp_ + num_warps_ - 1) / num_warps_;
@@ -64,9 +64,9 @@ class Carrier {
   static constexpr std::int64_t kLag = 1;
 
   __device__ std::int64_t PackAt(std::int64_t turn) const { return warp_ + turn * num_warps_; }
-  // Where this lane's part of the pack stands among the lines from `source`.
-  __device__ std::int64_t LineAt(std::int64_t turn, int source) const {
-    return (half_ + source) * work_.max_lines * kLineBytes +
+  // Where this lane's part of the pack stands among the lines from `source`, in owner's buffer.
+  __device__ std::int64_t LineAt(std::int64_t turn, int source, int owner) const {
+    return (half_ + PlaceOf(source, owner)) * work_.max_lines * kLineBytes +
            place_.first_line_at(warp_ * work_.packs_per_warp + turn);
   }
   __device__ Held<T> Own(std::int64_t turn) const {
@@ -79,7 +79,7 @@ class Carrier {
 #pragma unroll
     for (int r = 0; r < kMost; ++r) {
       if (r < peers_.num_ranks && r != peers_.rank) {
-        Send(work_.lines[r] + LineAt(turn, peers_.rank), place_, held, round_);
+        Send(work_.lines[r] + LineAt(turn, peers_.rank, r), place_, held, round_);
       }
     }
   }
@@ -92,8 +92,8 @@ class Carrier {
     for (int r = 0; r < kMost; ++r) {
       if (r < peers_.num_ranks) {
         Held<T> held = own;
-        if (r != peers_.rank &&
-            !Receive(work_.own_lines + LineAt(turn, r), place_, round_, peers_.watch, r, held)) {
+        if (r != peers_.rank && !Receive(work_.own_lines + LineAt(turn, r, peers_.rank), place_,
+                                         round_, peers_.watch, r, held)) {
           return false;
         }
         first[r] = held.first;

@@ -43,6 +43,11 @@ __device__ __forceinline__ Words LoadWords(const unsigned char* from) {
   return words;
 }
 
+/// Where `source` stands among those that send to `owner`.
+__device__ __forceinline__ int PlaceOf(int source, int owner) {
+  return source > owner ? source - 1 : source;
+}
+
 /// This lane's slots of a pack, and its place in the pack's lines.
 struct Place {
   __device__ explicit Place(unsigned thread)

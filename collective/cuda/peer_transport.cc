@@ -72,6 +72,13 @@ class PeerTransport final : public DeviceTransport {
     return ZeroAll();
   }
 
+  TransportMemory memory(int) const override {
+    const int num_ranks = group_->num_ranks();
+    return {.device_bytes = num_ranks == 1 ? 0
+                                           : static_cast<std::int64_t>(sizeof(Inbox)) +
+                                                 PeerBufferBytes(tuning_, num_ranks)};
+  }
+
   absl::string_view name() const override { return "peer"; }
   bool meets_again() const override { return false; }
 
@@ -250,7 +257,8 @@ absl::StatusOr<AllReduceTuning> Fitted(AllReduceTuning tuning, const DeviceGroup
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,
                                                              const AllReduceTuning& tuning) {
   LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
-  LOCKSTEP_ASSIGN_OR_RETURN(const AllReduceTuning fitted, Fitted(tuning, *group));
+  LOCKSTEP_ASSIGN_OR_RETURN(const AllReduceTuning fitted,
+                            Fitted(FitInMemory(tuning, group->num_ranks()), *group));
   auto transport = std::make_unique<PeerTransport>(std::move(group), fitted);
   LOCKSTEP_RETURN_IF_ERROR(transport->Allocate());
   return transport;

@@ -44,4 +44,11 @@ AllReduceTuning FitOnGpu(AllReduceTuning tuning, int num_ranks, int multiprocess
   return tuning;
 }
 
+AllReduceTuning FitInMemory(AllReduceTuning tuning, int num_ranks) {
+  const int peers = std::max(1, num_ranks - 1);
+  tuning.max_lines_bytes /= peers;
+  tuning.push_tile_bytes = std::max<std::int64_t>(128, tuning.push_tile_bytes / peers / 128 * 128);
+  return tuning;
+}
+
 }  // namespace lockstep::internal::cuda

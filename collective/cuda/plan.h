@@ -34,6 +34,11 @@ BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& p
 /// before that ends.
 AllReduceTuning FitOnGpu(AllReduceTuning tuning, int num_ranks, int multiprocessors);
 
+/// `tuning`, which is for two ranks, for `num_ranks`: what a rank sends goes to each of its peers,
+/// so the buffers for it stay as large as those of two only if it is less. (And so does the time
+/// that the links take: from there on, sums by tiles are ahead.)
+AllReduceTuning FitInMemory(AllReduceTuning tuning, int num_ranks);
+
 constexpr std::int64_t DivideUp(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t RoundUp(std::int64_t a, std::int64_t b) { return DivideUp(a, b) * b; }
 
@@ -106,7 +111,7 @@ struct LinesLayout {
 
   constexpr int warps_per_block() const { return num_threads / 32; }
   constexpr std::int64_t most_warps() const {
-    return std::int64_t{most_blocks} * warps_per_block();
+    return std::int64_t{std::max(1, num_blocks(most_bytes))} * warps_per_block();
   }
   /// For which a warp has room in the buffer.
   constexpr std::int64_t packs_per_warp() const {
@@ -120,9 +125,9 @@ struct LinesLayout {
     return static_cast<int>(std::min<std::int64_t>(
         DivideUp(DivideUp(bytes, kPackBytes), warps_per_block()), most_blocks));
   }
-  /// Size of one rank's line buffer.
+  /// Size of one rank's line buffer, which has places for the others alone.
   constexpr std::int64_t buffer_bytes(int num_ranks) const {
-    return 2 * num_ranks * most_lines() * kLineBytes;
+    return 2 * (num_ranks - 1) * most_lines() * kLineBytes;
   }
 };
 
@@ -152,6 +157,14 @@ struct PushLayout {
     return std::int64_t{num_blocks} * kTileDepth * (num_ranks - 1) * most_tile_bytes;
   }
 };
+
+/// What one rank's lines and tiles take of its GPU.
+constexpr std::int64_t PeerBufferBytes(const AllReduceTuning& tuning, int num_ranks) {
+  if (num_ranks == 1) return 0;
+  const LinesLayout lines = {tuning.max_lines_bytes, tuning.lines_blocks, tuning.lines_threads};
+  return lines.buffer_bytes(num_ranks) +
+         PushLayout::BufferBytes(num_ranks, tuning.push_blocks, tuning.push_tile_bytes);
+}
 
 }  // namespace lockstep::internal::cuda
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 
 #include "lockstep/collective/cuda/moves.h"
 #include "lockstep/collective/cuda/transports.h"
@@ -54,6 +55,10 @@ class StagedTransport final : public DeviceTransport {
       }
     }
     return absl::OkStatus();
+  }
+
+  TransportMemory memory(int rank) const override {
+    return {.pinned_bytes = ranks_[static_cast<std::size_t>(rank)].outbox_bytes};
   }
 
   absl::string_view name() const override { return "staged"; }
@@ -145,7 +150,7 @@ class StagedTransport final : public DeviceTransport {
     // On which the input goes up, and the memory that it goes to.
     cudaStream_t up = nullptr;
     char* outbox = nullptr;
-    std::int64_t outbox_bytes = 0;
+    std::atomic<std::int64_t> outbox_bytes{0};  // asked for from any thread
     cudaEvent_t ready = nullptr;
     cudaEvent_t done = nullptr;
     std::vector<cudaEvent_t> pieces;

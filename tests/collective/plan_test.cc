@@ -69,6 +69,22 @@ TEST_CASE("ranks that share a GPU take so few blocks that two kernels of each fi
   CHECK(FitOnGpu({.lines_blocks = 4, .push_blocks = 4}, 2, 132).push_blocks == 4);
 }
 
+TEST_CASE("a group's buffers take at most 56 MiB of a GPU by default, for two to eight ranks") {
+  CHECK(PeerBufferBytes({}, 1) == 0);
+  for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+    const AllReduceTuning fitted = FitInMemory({}, ranks);
+    INFO(ranks << " ranks: " << PeerBufferBytes(fitted, ranks) << " bytes");
+    CHECK(PeerBufferBytes(fitted, ranks) <= 56 << 20);
+    // Not for nothing: what is on its way between two ranks is on its way between eight.
+    CHECK(PeerBufferBytes(fitted, ranks) >= 45 << 20);
+    CHECK(fitted.push_tile_bytes % 128 == 0);
+  }
+  // Two ranks have what was measured, and a tile never is less than a line.
+  CHECK(FitInMemory({}, 2).max_lines_bytes == AllReduceTuning{}.max_lines_bytes);
+  CHECK(FitInMemory({}, 2).push_tile_bytes == AllReduceTuning{}.push_tile_bytes);
+  CHECK(FitInMemory({.push_tile_bytes = 128}, 8).push_tile_bytes == 128);
+}
+
 TEST_CASE("the slices of all ranks make up the whole, and are equal to a line of memory") {
   for (const std::int64_t count : kCounts) {
     for (int ranks = 1; ranks <= kMostRanks; ++ranks) {
@@ -121,8 +137,11 @@ TEST_CASE(
       REQUIRE(DivideUp(packs, warps) <= layout.packs_per_warp());
       REQUIRE(packs * LinesLayout::kLinesPerPack <= layout.most_lines());
     }
-    // Two halves, for every source.
-    CHECK(layout.buffer_bytes(3) == 2 * 3 * layout.most_lines() * LinesLayout::kLineBytes);
+    // Two halves, for every source but the owner itself.
+    CHECK(layout.buffer_bytes(3) == 2 * 2 * layout.most_lines() * LinesLayout::kLineBytes);
+    // No warp has a place that no launch gives it.
+    CHECK(layout.most_warps() ==
+          std::max(1, layout.num_blocks(layout.most_bytes)) * layout.warps_per_block());
     CHECK(layout.num_blocks(layout.most_bytes) <= layout.most_blocks);
   }
 }

@@ -64,6 +64,9 @@ absl::Status Info(const Executor::Options& options) {
   std::printf("ranks      %d, on %s\n", executor->world_size(), devices.c_str());
   std::printf("transport  %s, because %s\n", std::string(barrier->transport()).c_str(),
               std::string(barrier->transport_reason()).c_str());
+  std::printf("group      %.1f MiB on each rank's device, %.1f MiB pinned for it\n",
+              static_cast<double>(barrier->device_bytes(0)) / (1 << 20),
+              static_cast<double>(barrier->pinned_bytes(0)) / (1 << 20));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<PeerLink> links,
                             MeasurePeerLinks(executor->rank_devices()));
   const char* label = "peers";
