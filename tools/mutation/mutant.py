@@ -64,6 +64,10 @@ class Edit:
         return f"{pathlib.Path(self.file).name}:{line}"
 
     @property
+    def description(self):
+        return f"{self.file} {self.place} {self.short} {self.mutant.old} -> {self.mutant.new}"
+
+    @property
     def short(self):
         def cut(text, length):
             return text if len(text) <= length else text[:length - 3] + "..."

@@ -17,6 +17,8 @@ from mutant import Result, judged
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG", "-DLOCKSTEP_WERROR=OFF", "-DLOCKSTEP_CUDA=OFF",
            "-DLOCKSTEP_MPI=OFF", "-DLOCKSTEP_NCCL=OFF"]
 
+FIRST_LIMIT = 600  # seconds for one test
+
 
 def command_output(*command):
     done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -60,12 +62,12 @@ class Test:
         self.program = program
         self.name = name
         self.command = command  # its program as a path in a build tree
-        self.seconds = 0.0  # where nothing is wrong
+        self.seconds = None  # where nothing is wrong
 
     def run(self, tree):
-        """What went wrong, or nothing."""
+        """What went wrong, or nothing. The first time there must not be anything."""
         start = time.monotonic()
-        limit = 30 + 10 * self.seconds
+        limit = FIRST_LIMIT if self.seconds is None else 30 + 10 * self.seconds
         program = tree.build / self.command[0]
         process = subprocess.Popen([program, *self.command[1:], "--abort"], cwd=program.parent, start_new_session=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,7 +81,8 @@ class Test:
             except ProcessLookupError:
                 pass
             process.wait()
-            self.seconds = self.seconds or time.monotonic() - start
+            if self.seconds is None:
+                self.seconds = time.monotonic() - start
         return self.name if failed else ""
 
 
@@ -102,11 +105,14 @@ class Programs:
             if program.name in self.programs:
                 self.tests.append(Test(program.name, test["name"], [program.relative_to(tree.build), *test["command"][1:]]))
         failures = list(filter(None, (test.run(tree) for test in self.tests)))
+        if not self.tests:
+            return f"{', '.join(self.programs)}: there are no tests"
         # What is quick to tell is asked first.
         self.tests.sort(key=lambda test: (self.programs.index(test.program), test.seconds))
+        longest = max(self.tests, key=lambda test: test.seconds)
         print(f"# {len(self.tests)} tests of {', '.join(self.programs)}: built in {built - start:.0f} s, "
-              f"run in {time.monotonic() - built:.0f} s", flush=True)
-        return "; ".join(failures) if self.tests else "there are no tests"
+              f"run in {time.monotonic() - built:.0f} s, of which {longest.seconds:.1f} s are {longest.name}", flush=True)
+        return "; ".join(failures)
 
     def try_out(self, edit):
         start = time.monotonic()
