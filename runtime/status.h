@@ -21,9 +21,9 @@
 #ifndef LOCKSTEP_RUNTIME_STATUS_H_
 #define LOCKSTEP_RUNTIME_STATUS_H_
 
-#include <new>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -39,43 +39,69 @@ inline bool IsOutOfMemory(const absl::Status& status) {
   return !status.ok() && absl::IsResourceExhausted(status) && status.message().empty();
 }
 
+// Calls `call`, and comes back where that throws std::bad_alloc. Its `try` stands in status.cc, for
+// users who compile without exceptions.
+void CallWithinMemory(absl::FunctionRef<void()> call);
+
 // Returns what `call` returns, a Status or a StatusOr; OutOfMemory() where it throws that.
 template <typename Call>
 auto OutOfMemoryAsStatus(Call&& call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    return OutOfMemory();
-  }
+  decltype(call()) result = OutOfMemory();
+  CallWithinMemory([&] { result = call(); });
+  return result;
 }
 
 }  // namespace lockstep::internal
 
-/// Stops the process when `condition` is false. For lockstep's own bugs only, never for what a
-/// caller or the world does.
-#define LOCKSTEP_CHECK(condition)     \
-  ((condition) ? static_cast<void>(0) \
-               : ::lockstep::internal::CheckFailed(__FILE__, __LINE__, #condition))
+/// Stops the process when the condition is false. For lockstep's own bugs only: no call of a public
+/// header gets here by what a caller or the world does.
+#define LOCKSTEP_CHECK(...)                 \
+  (bool(__VA_ARGS__) ? static_cast<void>(0) \
+                     : ::lockstep::internal::CheckFailed(__FILE__, __LINE__, #__VA_ARGS__))
 
-/// Returns the status of `expression` from the enclosing function unless it is OK.
-#define LOCKSTEP_RETURN_IF_ERROR(expression) \
-  LOCKSTEP_INTERNAL_RETURN(LOCKSTEP_INTERNAL_CONCAT(lockstep_status_, __COUNTER__), expression)
+// The two below are one statement each, so that they may stand wherever a statement may: after an
+// `if` or `else` without braces, in a loop, behind a `case`. Their expression may hold commas, and
+// lambdas that use them too.
 
-/// Assigns the value of a StatusOr to `target` (which may declare a variable), or returns its
-/// status.
-#define LOCKSTEP_ASSIGN_OR_RETURN(target, expression) \
-  LOCKSTEP_INTERNAL_ASSIGN(LOCKSTEP_INTERNAL_CONCAT(lockstep_or_, __COUNTER__), target, expression)
+/// Returns the status of an expression from the enclosing function unless it is OK.
+#define LOCKSTEP_RETURN_IF_ERROR(...) \
+  LOCKSTEP_INTERNAL_RETURN(LOCKSTEP_INTERNAL_CONCAT(lockstep_status_, __COUNTER__), __VA_ARGS__)
 
-// Names of their own, because `expression` may hold a lambda that uses these macros too.
+/// Assigns the value of a StatusOr to `target`, or returns its status. `target` is what may stand
+/// before a `=`: it may declare a variable, and where it holds a comma it stands in parentheses.
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({4}, DType::kFloat32));
+///   LOCKSTEP_ASSIGN_OR_RETURN((const auto [loss, num_correct]), SoftmaxCrossEntropy(...));
+#define LOCKSTEP_ASSIGN_OR_RETURN(target, ...)                                  \
+  LOCKSTEP_INTERNAL_ASSIGN(LOCKSTEP_INTERNAL_CONCAT(lockstep_or_, __COUNTER__), \
+                           LOCKSTEP_INTERNAL_TARGET(target), __VA_ARGS__)
+
+// Names of their own, because the expression may hold a lambda that uses these macros too.
 #define LOCKSTEP_INTERNAL_CONCAT(a, b) LOCKSTEP_INTERNAL_CONCAT2(a, b)
 #define LOCKSTEP_INTERNAL_CONCAT2(a, b) a##b
-#define LOCKSTEP_INTERNAL_RETURN(status, expression)                     \
-  do {                                                                   \
-    if (absl::Status status = (expression); !status.ok()) return status; \
+#define LOCKSTEP_INTERNAL_RETURN(status, ...)                             \
+  do {                                                                    \
+    if (absl::Status status = (__VA_ARGS__); !status.ok()) return status; \
   } while (false)
-#define LOCKSTEP_INTERNAL_ASSIGN(holder, target, expression) \
-  auto holder = (expression);                                \
-  if (!holder.ok()) return std::move(holder).status();       \
-  target = *std::move(holder)
+// A statement expression, which g++, clang and nvcc have: the only single statement that can
+// declare a variable and return.
+#define LOCKSTEP_INTERNAL_ASSIGN(holder, target, ...)    \
+  target = __extension__({                               \
+    auto holder = (__VA_ARGS__);                         \
+    if (!holder.ok()) return std::move(holder).status(); \
+    *std::move(holder);                                  \
+  })
+
+// `(target)` without its parentheses, and any other target as it is, `(*this).x` too: EAT leaves
+// nothing of the former alone. A step more than it seems to need, for __VA_OPT__ to see what is
+// left.
+#define LOCKSTEP_INTERNAL_TARGET(target) \
+  LOCKSTEP_INTERNAL_TARGET2(target, LOCKSTEP_INTERNAL_EAT target)
+#define LOCKSTEP_INTERNAL_TARGET2(target, ...) LOCKSTEP_INTERNAL_TARGET3(target, __VA_ARGS__)
+#define LOCKSTEP_INTERNAL_TARGET3(target, ...) \
+  LOCKSTEP_INTERNAL_CONCAT(LOCKSTEP_INTERNAL_BARE, __VA_OPT__(_NOT))(target)
+#define LOCKSTEP_INTERNAL_EAT(...)
+#define LOCKSTEP_INTERNAL_BARE(target) LOCKSTEP_INTERNAL_BARE2 target
+#define LOCKSTEP_INTERNAL_BARE2(...) __VA_ARGS__
+#define LOCKSTEP_INTERNAL_BARE_NOT(target) target
 
 #endif  // LOCKSTEP_RUNTIME_STATUS_H_
