@@ -1,6 +1,5 @@
 #include <cuda_runtime_api.h>
 
-#include <atomic>
 #include <limits>
 #include <new>
 #include <utility>
@@ -16,9 +15,10 @@ namespace {
 
 constexpr std::size_t kSmallest = 512;
 
-// The device's memory behind a pool: a CUDA pool that keeps what it has, and that every device
-// which can reach this one may read and write. Asking it for more neither waits for the device nor
-// for its peers, as cudaMalloc may: one of them could be waiting for us.
+// The device's memory behind a pool, which the pool and its blocks share, so that blocks may
+// outlive it: a CUDA pool that keeps what it has, and that every device which can reach this one
+// may read and write. Asking it for more neither waits for the device nor for its peers, as
+// cudaMalloc may: one of them could be waiting for us.
 class DeviceMemory {
  public:
   static absl::StatusOr<std::shared_ptr<DeviceMemory>> Create(Device device) {
@@ -31,6 +31,11 @@ class DeviceMemory {
     std::uint64_t keep = std::numeric_limits<std::uint64_t>::max();
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device, cudaMemPoolSetAttribute(memory->pool_, cudaMemPoolAttrReleaseThreshold, &keep));
+    // A request must not be made to wait for the stream in which a block was freed.
+    int wait = 0;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        device,
+        cudaMemPoolSetAttribute(memory->pool_, cudaMemPoolReuseAllowInternalDependencies, &wait));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device, cudaStreamCreateWithFlags(&memory->stream_, cudaStreamNonBlocking));
     for (int peer = 0; peer < DeviceCount(); ++peer) {
@@ -50,9 +55,9 @@ class DeviceMemory {
   explicit DeviceMemory(Device device) : device_(device) {}
   ~DeviceMemory() {
     const DeviceGuard guard(device_);
-    // Whatever was queued with this memory is done.
-    if (!blocks_.empty()) cudaDeviceSynchronize();
-    for (void* block : blocks_) cudaFreeAsync(block, stream_);
+    // Every block has come back. Whatever was queued with this memory is done.
+    if (cache_.free_bytes() > 0) cudaDeviceSynchronize();
+    FreeAll();
     if (stream_ != nullptr) {
       cudaStreamSynchronize(stream_);
       cudaStreamDestroy(stream_);
@@ -62,50 +67,81 @@ class DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
+  BlockCache& cache() { return cache_; }
+
   // Null when there is none left. Also while the calling thread captures a graph: on a stream of
   // its own, so that the graph does not see it.
   void* Allocate(std::size_t size) {
-    blocks_.reserve(blocks_.size() + 1);
     const DeviceGuard guard(device_);
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    cudaThreadExchangeStreamCaptureMode(&mode);
+    const AnyCall allowed;
     void* block = nullptr;
     cudaError_t error = cudaMallocFromPoolAsync(&block, size, pool_, stream_);
     if (error == cudaSuccess) error = cudaStreamSynchronize(stream_);
-    cudaThreadExchangeStreamCaptureMode(&mode);
-    if (error != cudaSuccess) {
+    if (error == cudaSuccess) return block;
+    cudaGetLastError();
+    return nullptr;
+  }
+
+  // Gives a block to CUDA's pool once the work that is queued on `user` now is done. Waits for
+  // nothing.
+  void FreeAfter(cudaStream_t user, const Block& block) {
+    const DeviceGuard guard(device_);
+    const AnyCall allowed;
+    if (cudaFreeAsync(block.memory, user) != cudaSuccess) cudaGetLastError();
+  }
+
+  // Gives all that is free back to the device, once nothing that is queued uses it.
+  absl::StatusOr<std::int64_t> Trim() {
+    const DeviceGuard guard(device_);
+    const AnyCall allowed;
+    const std::int64_t before = ReservedBytes();
+    FreeAll();
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaStreamSynchronize(stream_));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemPoolTrimTo(pool_, 0));
+    return before - ReservedBytes();
+  }
+
+  std::int64_t ReservedBytes() const {
+    std::uint64_t bytes = 0;
+    if (cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &bytes) != cudaSuccess)
       cudaGetLastError();
-      return nullptr;
-    }
-    blocks_.push_back(block);
-    return block;
+    return static_cast<std::int64_t>(bytes);
   }
 
  private:
+  // Lets calls be made that a capture somewhere else would forbid.
+  class AnyCall {
+   public:
+    AnyCall() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+    ~AnyCall() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+    AnyCall(const AnyCall&) = delete;
+    AnyCall& operator=(const AnyCall&) = delete;
+
+   private:
+    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  };
+
+  void FreeAll() {
+    for (Block block = cache_.TakeOldest(); block.memory != nullptr; block = cache_.TakeOldest())
+      cudaFreeAsync(block.memory, stream_);
+  }
+
   const Device device_;
   cudaMemPool_t pool_ = nullptr;
   cudaStream_t stream_ = nullptr;
-  // All that were asked for; only the rank's own thread asks.
-  std::vector<void*> blocks_;
-};
-
-// What a pool and its blocks share, so that blocks may outlive it. The blocks themselves end with
-// the device's memory.
-struct Shared {
-  std::shared_ptr<DeviceMemory> memory;
-  BlockCache cache{[](void*) {}};
+  BlockCache cache_;
 };
 
 // The blocks of one captured graph. A replay uses them again at any time, so nobody else may until
 // the graph is gone.
 struct GraphBlocks {
-  explicit GraphBlocks(std::shared_ptr<Shared> s) : shared(std::move(s)) {}
+  explicit GraphBlocks(std::shared_ptr<DeviceMemory> m) : memory(std::move(m)) {}
   ~GraphBlocks() {
-    for (const auto& [size, block] : all) shared->cache.Put(size, block);
+    for (const Block& block : all) memory->cache().Put(block.size, block.memory);
   }
-  const std::shared_ptr<Shared> shared;
-  BlockCache cache{[](void*) {}};
-  std::vector<std::pair<std::size_t, void*>> all;
+  const std::shared_ptr<DeviceMemory> memory;
+  BlockCache cache;
+  std::vector<Block> all;
 };
 
 struct Capture {
@@ -128,11 +164,12 @@ cudaError_t CaptureOf(cudaStream_t stream, Capture& capture) {
 
 class CudaMemoryPool final : public MemoryPool {
  public:
-  CudaMemoryPool(const Stream& stream, std::shared_ptr<Shared> shared)
-      : stream_(stream), shared_(std::move(shared)) {}
+  CudaMemoryPool(const Stream& stream, std::shared_ptr<DeviceMemory> memory)
+      : stream_(stream), memory_(std::move(memory)) {}
 
   absl::StatusOr<std::shared_ptr<void>> Allocate(std::int64_t bytes) override {
-    if (bytes < 0 || bytes > std::numeric_limits<std::int64_t>::max() / 2) return NoMemory(bytes);
+    if (bytes < 0 || bytes > std::numeric_limits<std::int64_t>::max() / 2)
+      return NoMemory(stream_.device(), bytes);
     const DeviceGuard guard(stream_.device());
     Capture capture;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(stream_.device(), CaptureOf(NativeStream(stream_), capture));
@@ -140,34 +177,51 @@ class CudaMemoryPool final : public MemoryPool {
       const std::size_t size = SizeClass(static_cast<std::size_t>(bytes), kSmallest);
       return capture.id == 0 ? AllocateNow(bytes, size) : AllocateForGraph(bytes, size, capture);
     } catch (const std::bad_alloc&) {
-      return NoMemory(bytes);
+      return NoMemory(stream_.device(), bytes);
     }
   }
 
-  std::int64_t reserved_bytes() const override {
-    return reserved_bytes_.load(std::memory_order_relaxed);
+  absl::StatusOr<std::int64_t> Trim() override {
+    Capture capture;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(stream_.device(), CaptureOf(NativeStream(stream_), capture));
+    if (capture.id != 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("memory: Trim called while the stream of ", stream_.device().ToString(),
+                       " is being captured; trim before or after"));
+    }
+    LOCKSTEP_RETURN_IF_ERROR(stream_.Synchronize());
+    return memory_->Trim();
+  }
+
+  std::int64_t reserved_bytes() const override { return memory_->ReservedBytes(); }
+  std::int64_t used_bytes() const override {
+    return static_cast<std::int64_t>(memory_->cache().used_bytes());
+  }
+  std::int64_t free_bytes() const override {
+    return static_cast<std::int64_t>(memory_->cache().free_bytes());
   }
 
  private:
-  absl::Status NoMemory(std::int64_t bytes) const {
-    return absl::ResourceExhaustedError(absl::StrCat("memory: ", bytes, " bytes asked for on ",
-                                                     stream_.device().ToString(),
-                                                     ", and there are not that many"));
-  }
-
-  void* Take(std::size_t size) {
-    if (void* const block = shared_->cache.Take(size)) return block;
-    void* const block = shared_->memory->Allocate(size);
-    if (block != nullptr)
-      reserved_bytes_.fetch_add(static_cast<std::int64_t>(size), std::memory_order_relaxed);
+  void* Take(std::size_t size, bool capturing) {
+    BlockCache& cache = memory_->cache();
+    if (void* const block = cache.Take(size)) return block;
+    if (!capturing) {
+      for (Block surplus = cache.TakeSurplus(size); surplus.memory != nullptr;
+           surplus = cache.TakeSurplus(size)) {
+        memory_->FreeAfter(NativeStream(stream_), surplus);
+      }
+    }
+    void* block = memory_->Allocate(size);
+    if (block == nullptr && !capturing && Trim().ok()) block = memory_->Allocate(size);
+    if (block != nullptr) cache.Add(size);
     return block;
   }
 
   absl::StatusOr<std::shared_ptr<void>> AllocateNow(std::int64_t bytes, std::size_t size) {
-    void* const block = Take(size);
-    if (block == nullptr) return NoMemory(bytes);
+    void* const block = Take(size, /*capturing=*/false);
+    if (block == nullptr) return NoMemory(stream_.device(), bytes);
     return std::shared_ptr<void>(
-        block, [shared = shared_, size](void* returned) { shared->cache.Put(size, returned); });
+        block, [memory = memory_, size](void* returned) { memory->cache().Put(size, returned); });
   }
 
   absl::StatusOr<std::shared_ptr<void>> AllocateForGraph(std::int64_t bytes, std::size_t size,
@@ -178,9 +232,9 @@ class CudaMemoryPool final : public MemoryPool {
     void* block = graph->cache.Take(size);
     if (block == nullptr) {
       graph->all.reserve(graph->all.size() + 1);
-      block = Take(size);
-      if (block == nullptr) return NoMemory(bytes);
-      graph->all.emplace_back(size, block);
+      block = Take(size, /*capturing=*/true);
+      if (block == nullptr) return NoMemory(stream_.device(), bytes);
+      graph->all.push_back({block, size});
     }
     return std::shared_ptr<void>(
         block, [graph, size](void* returned) { graph->cache.Put(size, returned); });
@@ -188,7 +242,7 @@ class CudaMemoryPool final : public MemoryPool {
 
   // Hands a share in the blocks to the graph, which lets go of it with its last instance.
   absl::Status BeginGraph(const Capture& capture) {
-    auto blocks = std::make_shared<GraphBlocks>(shared_);
+    auto blocks = std::make_shared<GraphBlocks>(memory_);
     auto share = std::make_unique<std::shared_ptr<GraphBlocks>>(blocks);
     cudaUserObject_t object = nullptr;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
@@ -207,8 +261,7 @@ class CudaMemoryPool final : public MemoryPool {
   }
 
   const Stream stream_;
-  const std::shared_ptr<Shared> shared_;
-  std::atomic<std::int64_t> reserved_bytes_{0};
+  const std::shared_ptr<DeviceMemory> memory_;
   // The graph that was captured last. Only the rank's own thread asks for memory.
   unsigned long long capture_id_ = 0;
   std::weak_ptr<GraphBlocks> graph_;
@@ -219,9 +272,7 @@ class CudaMemoryPool final : public MemoryPool {
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream& stream) {
   LOCKSTEP_RETURN_IF_ERROR(CheckDevice(stream.device()));
   LOCKSTEP_ASSIGN_OR_RETURN(auto memory, DeviceMemory::Create(stream.device()));
-  auto shared = std::make_shared<Shared>();
-  shared->memory = std::move(memory);
-  return std::make_shared<CudaMemoryPool>(stream, std::move(shared));
+  return std::make_shared<CudaMemoryPool>(stream, std::move(memory));
 }
 
 }  // namespace lockstep::internal::cuda
