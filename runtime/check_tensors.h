@@ -13,7 +13,10 @@ namespace lockstep::internal {
 absl::Status RefuseTensor(absl::string_view what, absl::string_view name, const Tensor& tensor,
                           absl::string_view right);
 
-/// OK if the tensor is of a floating type, on the worker's device, and its last axis has stride 1.
+/// OK if the elements can be touched: a shape and a type that can be, and no null pointer.
+absl::Status CheckMemory(absl::string_view what, absl::string_view name, const Tensor& tensor);
+
+/// The same, and it is of a floating type, on the worker's device, and its last axis has stride 1.
 absl::Status CheckFloating(Worker& worker, absl::string_view what, absl::string_view name,
                            const Tensor& tensor);
 

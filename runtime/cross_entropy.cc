@@ -10,6 +10,7 @@ namespace {
 
 using internal::CheckAlike;
 using internal::CheckFloating;
+using internal::CheckMemory;
 using internal::Compute;
 using internal::Load;
 using internal::RefuseTensor;
@@ -28,6 +29,7 @@ absl::Status Check(Worker& worker, const Tensor& logits, const Tensor& labels, c
                         absl::StrCat("for logits, ", logits.ToString(), ", it must be int32 [",
                                      logits.extent(0), "] and contiguous"));
   }
+  LOCKSTEP_RETURN_IF_ERROR(CheckMemory(kWhat, "labels", labels));
   if (logits.size() == 0 && logits.extent(0) > 0)
     return RefuseTensor(kWhat, "logits", logits, "there must be a class");
   if (grad.size() == 0) return absl::OkStatus();

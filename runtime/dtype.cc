@@ -62,9 +62,9 @@ absl::string_view Name(DType dtype) {
     case DType::kInt32:
       return "int32";
     case DType::kInt64:
-      break;
+      return "int64";
   }
-  return "int64";
+  return "no element type";
 }
 
 bool IsFloating(DType dtype) { return dtype != DType::kInt32 && dtype != DType::kInt64; }

@@ -35,7 +35,8 @@ struct BFloat16 {
 
 /// Size of one element in bytes.
 std::size_t SizeOf(DType dtype);
-/// "float32", "float16", "bfloat16", "float64", "int32", "int64".
+/// "float32", "float16", "bfloat16", "float64", "int32", "int64"; "no element type" for a number
+/// that was cast to DType and is none, which every call refuses.
 absl::string_view Name(DType dtype);
 bool IsFloating(DType dtype);
 /// Whether sums of `dtype` are taken in float32 and rounded once at the end: float16 and bfloat16.

@@ -16,6 +16,13 @@ absl::Status RefuseTensor(absl::string_view what, absl::string_view name, const 
       absl::StrCat(what, ": ", name, " is ", tensor.ToString(), "; ", right));
 }
 
+absl::Status CheckMemory(absl::string_view what, absl::string_view name, const Tensor& tensor) {
+  const absl::Status shape = ContiguousBytes(tensor.shape(), tensor.dtype()).status();
+  if (!shape.ok()) return RefuseTensor(what, name, tensor, shape.message());
+  if (tensor.size() == 0 || tensor.raw_data() != nullptr) return absl::OkStatus();
+  return RefuseTensor(what, name, tensor, "it must have memory, and its pointer is null");
+}
+
 absl::Status CheckFloating(Worker& worker, absl::string_view what, absl::string_view name,
                            const Tensor& tensor) {
   if (!IsFloating(tensor.dtype()))
@@ -26,7 +33,7 @@ absl::Status CheckFloating(Worker& worker, absl::string_view what, absl::string_
   }
   const bool rows =
       tensor.num_axes() == 0 || tensor.extent(-1) <= 1 || tensor.strides().back() == 1;
-  return rows ? absl::OkStatus()
+  return rows ? CheckMemory(what, name, tensor)
               : RefuseTensor(what, name, tensor, "its last axis must have stride 1");
 }
 
@@ -44,6 +51,7 @@ namespace {
 
 using internal::CheckAlike;
 using internal::CheckFloating;
+using internal::CheckMemory;
 using internal::Compute;
 using internal::ForEachRow;
 using internal::Load;
@@ -56,6 +64,12 @@ absl::Status CheckMatrix(Worker& worker, absl::string_view what, absl::string_vi
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, what, name, tensor));
   return tensor.num_axes() == 2 ? absl::OkStatus()
                                 : RefuseTensor(what, name, tensor, "it must have two axes");
+}
+
+absl::Status CheckActivation(absl::string_view what, Activation activation) {
+  if (activation == Activation::kRelu || activation == Activation::kGelu) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      what, ": activation number ", static_cast<int>(activation), "; there are kRelu and kGelu"));
 }
 
 // The values of one row of a matrix of any stride.
@@ -150,6 +164,7 @@ absl::StatusOr<Tensor> Activated(Worker& worker, Activation activation, const Te
 absl::Status Fill(Worker& worker, double value, const Tensor& out) {
   if (out.device() != worker.device())
     return RefuseTensor("fill", "out", out, "it must be on the worker's device");
+  LOCKSTEP_RETURN_IF_ERROR(CheckMemory("fill", "out", out));
   if (out.size() == 0) return absl::OkStatus();
   if (!worker.device().is_cpu()) return internal::cuda::Fill(worker, value, out);
   VisitDType(out.dtype(), [&]<typename T>() {
@@ -175,6 +190,8 @@ absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
                         absl::StrCat("it must be on ", device.ToString(),
                                      device.is_cpu() ? "" : ", or one of the two on cpu"));
   }
+  LOCKSTEP_RETURN_IF_ERROR(CheckMemory("copy", "in", in));
+  LOCKSTEP_RETURN_IF_ERROR(CheckMemory("copy", "out", out));
   if (in.size() == 0) return absl::OkStatus();
   if (!in_here) return CopyToGpu(worker, in, out);
   if (!out_here) return CopyFromGpu(worker, in, out);
@@ -234,6 +251,7 @@ absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool
 }
 
 absl::Status Activate(Worker& worker, Activation activation, const Tensor& x, const Tensor& out) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckActivation("activate", activation));
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate", "x", x));
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate", "out", out));
   LOCKSTEP_RETURN_IF_ERROR(CheckAlike("activate", "x", x, "out", out));
@@ -257,6 +275,7 @@ absl::Status Activate(Worker& worker, Activation activation, const Tensor& x, co
 
 absl::Status ActivateBackward(Worker& worker, Activation activation, const Tensor& x,
                               const Tensor& grad_out, const Tensor& grad_in) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckActivation("activate backward", activation));
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate backward", "x", x));
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate backward", "grad_out", grad_out));
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, "activate backward", "grad_in", grad_in));

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "lockstep/runtime/check_tensors.h"
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/elementwise.h"
 
@@ -76,7 +77,12 @@ absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, con
                     absl::StrCat("extents and row strides must be at most ", kMost));
     }
   }
-  return CheckBias(worker, a, b, out, options);
+  LOCKSTEP_RETURN_IF_ERROR(CheckBias(worker, a, b, out, options));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckMemory("matmul", "a", a));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckMemory("matmul", "b", b));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckMemory("matmul", "out", out));
+  if (options.bias == nullptr) return absl::OkStatus();
+  return internal::CheckMemory("matmul", "bias", *options.bias);
 }
 
 // BLAS asks for a row stride of at least the row, also where there is one row or none.

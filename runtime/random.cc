@@ -1,5 +1,6 @@
 #include "lockstep/runtime/random.h"
 
+#include "lockstep/runtime/check_tensors.h"
 #include "lockstep/runtime/cuda/cuda.h"
 
 namespace lockstep {
@@ -15,8 +16,10 @@ float UniformAt(std::uint64_t seed, std::uint64_t index) {
 absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
                               std::int64_t first_row, std::int64_t first_column,
                               std::int64_t full_columns, const Tensor& out) {
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckMemory("uniform block", "out", out));
   if (out.num_axes() != 2 || !IsFloating(out.dtype()) || out.device() != worker.device() ||
-      first_row < 0 || first_column < 0 || first_column > full_columns - out.extent(1)) {
+      first_row < 0 || first_column < 0 || out.extent(1) > full_columns ||
+      first_column > full_columns - out.extent(1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("uniform block: ", out.ToString(), " from row ", first_row, ", column ",
                      first_column, " of a matrix of ", full_columns,
@@ -30,10 +33,14 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
   VisitDType(out.dtype(), [&]<typename T>() {
     for (std::int64_t i = 0; i < out.extent(0); ++i) {
       T* const row = out.data<T>() + i * out.strides()[0];
-      const std::int64_t begin = (first_row + i) * full_columns + first_column;
+      // Positions are unsigned: a row far enough down wraps around.
+      const std::uint64_t begin =
+          (static_cast<std::uint64_t>(first_row) + static_cast<std::uint64_t>(i)) *
+              static_cast<std::uint64_t>(full_columns) +
+          static_cast<std::uint64_t>(first_column);
       for (std::int64_t j = 0; j < out.extent(1); ++j) {
         const float value =
-            bound * (2 * UniformAt(seed, static_cast<std::uint64_t>(begin + j)) - 1);
+            bound * (2 * UniformAt(seed, begin + static_cast<std::uint64_t>(j)) - 1);
         if constexpr (std::is_arithmetic_v<T>) {
           row[j * out.strides()[1]] = static_cast<T>(value);
         } else {

@@ -1,5 +1,6 @@
 #include "lockstep/runtime/tensor.h"
 
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -31,6 +32,11 @@ std::string ToString(const Shape& shape) {
 }
 
 absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype) {
+  if (static_cast<std::size_t>(dtype) >= std::size(kAllDTypes)) {
+    return absl::InvalidArgumentError(absl::StrCat("shape ", ToString(shape), " of ", Name(dtype),
+                                                   ", number ", static_cast<int>(dtype),
+                                                   "; there are ", std::size(kAllDTypes)));
+  }
   auto bytes = static_cast<std::int64_t>(SizeOf(dtype));
   bool empty = false;
   for (const std::int64_t extent : shape) {
@@ -68,8 +74,7 @@ Tensor Tensor::Own(std::shared_ptr<void> memory, Shape shape, DType dtype, Devic
 
 std::int64_t Tensor::extent(int axis) const {
   if (axis < 0) axis += num_axes();
-  LOCKSTEP_CHECK(axis >= 0 && axis < num_axes());
-  return shape_[static_cast<std::size_t>(axis)];
+  return axis >= 0 && axis < num_axes() ? shape_[static_cast<std::size_t>(axis)] : -1;
 }
 
 bool Tensor::is_contiguous() const {
@@ -95,6 +100,7 @@ absl::StatusOr<Tensor> Tensor::Slice(int axis, std::int64_t begin, std::int64_t 
                                                    " along axis ", axis, " of ", ToString(),
                                                    "; that axis has ", shape_[at]));
   }
+  LOCKSTEP_RETURN_IF_ERROR(ContiguousBytes(shape_, dtype_).status());
   Tensor slice = *this;
   slice.shape_[at] = length;
   slice.size_ = Product(slice.shape_);

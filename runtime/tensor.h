@@ -21,8 +21,8 @@ using Shape = absl::InlinedVector<std::int64_t, 4>;
 /// "[2, 3]".
 std::string ToString(const Shape& shape);
 
-/// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, or a product that does
-/// not fit in int64.
+/// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, a product that does not
+/// fit in int64, or a number that was cast to DType and is none.
 absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype);
 
 /// A handle to a row-major array: shape, strides, element type, device and memory. Copies and
@@ -30,18 +30,22 @@ absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype);
 /// Constness is the handle's, not the elements': functions take `const Tensor&` for outputs too.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({8, 4}, DType::kFloat32));
-///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor right, x.Slice(/*axis=*/1, /*begin=*/2, /*length=*/2));   //
-///   [8, 2], strided Tensor mine = Tensor::View(pointer, {8, 4}, DType::kFloat32, Device::Cpu());
-///   // memory of the host's
+///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor right, x.Slice(/*axis=*/1, 2, 2));   // [8, 2], strided
+///   Tensor mine = Tensor::View(pointer, {8, 4}, DType::kFloat32);   // the host's own memory
 ///
-/// Not synchronised: a tensor belongs to its rank's thread, like all that a rank owns.
+/// A handle belongs to its thread, like all that a rank owns; its copies may belong to others, and
+/// the last one may go on any thread. Nothing orders what they do to the elements: ranks may share
+/// memory that all of them only read, such as a view of one array of the host's, and whoever
+/// writes has it for himself until a Run or a collective comes between.
 class Tensor {
  public:
   /// No elements: shape [0], float32, on the CPU.
   Tensor() : shape_({0}), strides_({1}) {}
 
-  /// Names memory that someone else owns and keeps alive. `data` may be null where there are no
-  /// elements; a null with elements is refused by the calls that would touch it.
+  /// Names memory that someone else owns and keeps alive, at least until the work that was queued
+  /// with it is done. `data` may be null where there are no elements. Anything else is taken as it
+  /// comes: a null with elements, and a shape or type that cannot be, are refused by the calls that
+  /// would touch the elements.
   static Tensor View(void* data, Shape shape, DType dtype, Device device = Device::Cpu());
   /// The same, and keeps `memory` alive.
   static Tensor Own(std::shared_ptr<void> memory, Shape shape, DType dtype, Device device);
@@ -53,7 +57,8 @@ class Tensor {
   Device device() const { return device_; }
 
   int num_axes() const { return static_cast<int>(shape_.size()); }
-  /// The extent along `axis`; -1 is the last axis.
+  /// The extent along `axis`; -1 is the last axis. -1, which is no extent, if there is no such
+  /// axis.
   std::int64_t extent(int axis) const;
   /// Number of elements.
   std::int64_t size() const { return size_; }
@@ -62,15 +67,14 @@ class Tensor {
   bool is_contiguous() const;
 
   void* raw_data() const { return data_; }
-  /// The first element. T must be the tensor's element type.
+  /// The first element; null if T is not the tensor's element type.
   template <typename T>
   T* data() const {
-    LOCKSTEP_CHECK(DTypeOf<T>() == dtype_);
-    return static_cast<T*>(data_);
+    return DTypeOf<T>() == dtype_ ? static_cast<T*>(data_) : nullptr;
   }
 
   /// The part [begin, begin + length) along `axis` (-1: the last), sharing memory.
-  /// kInvalidArgument: no such axis, or the range leaves it.
+  /// kInvalidArgument: no such axis, the range leaves it, or a shape that cannot be.
   absl::StatusOr<Tensor> Slice(int axis, std::int64_t begin, std::int64_t length) const;
   /// The same elements under another shape, sharing memory. kInvalidArgument: another number of
   /// elements, or strided.

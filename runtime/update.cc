@@ -23,10 +23,10 @@ absl::Status Check(Worker& worker, absl::string_view what,
     return RefuseTensor(what, "gradient", first, "it must be float32 or float64");
   }
   for (const Tensor* tensor : state) {
-    LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, what, "the state", *tensor));
-    LOCKSTEP_RETURN_IF_ERROR(CheckAlike(what, "gradient", first, "the state", *tensor));
-    if (!tensor->is_contiguous())
-      return RefuseTensor(what, "the state", *tensor, "it must be contiguous");
+    const absl::string_view name = tensor == &first ? "gradient" : "the state";
+    LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, what, name, *tensor));
+    LOCKSTEP_RETURN_IF_ERROR(CheckAlike(what, "gradient", first, name, *tensor));
+    if (!tensor->is_contiguous()) return RefuseTensor(what, name, *tensor, "it must be contiguous");
   }
   LOCKSTEP_RETURN_IF_ERROR(CheckFloating(worker, what, "value", value));
   LOCKSTEP_RETURN_IF_ERROR(CheckAlike(what, "gradient", first, "value", value, /*any_dtype=*/true));

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "lockstep/tests/catch.h"
 
@@ -97,7 +98,31 @@ TEST_CASE("types have names that can be read back, and sizes") {
   }
   CHECK(*ParseDType("bf16") == DType::kBFloat16);
   CHECK(*ParseDType("half") == DType::kFloat16);
+  CHECK(*ParseDType("f16") == DType::kFloat16);
+  CHECK(*ParseDType("float") == DType::kFloat32);
+  CHECK(*ParseDType("double") == DType::kFloat64);
+  CHECK_FALSE(ParseDType("").ok());
   CHECK(Says(ParseDType("float8").status(), "\"float8\": there are float32"));
+}
+
+TEST_CASE("types know whether they are floating, and whether their sums are taken in float32") {
+  std::string floating, reduced;
+  for (const DType dtype : kAllDTypes) {
+    if (IsFloating(dtype)) floating += std::string(Name(dtype)) + " ";
+    if (IsReducedPrecision(dtype)) reduced += std::string(Name(dtype)) + " ";
+    CHECK(VisitDType(dtype, []<typename T>() { return DTypeOf<T>(); }) == dtype);
+  }
+  CHECK(floating == "float32 float16 bfloat16 float64 ");
+  CHECK(reduced == "float16 bfloat16 ");
+  CHECK(Name(static_cast<DType>(6)) == "no element type");
+}
+
+TEST_CASE("a NaN keeps its sign, and the upper bits of its payload in bfloat16") {
+  CHECK(BFloat16::FromFloat(std::bit_cast<float>(0xFFA30000u)).bits == 0xFFE3);
+  CHECK(BFloat16::FromFloat(std::bit_cast<float>(0x7F800001u)).bits == 0x7FC0);
+  CHECK(Float16::FromFloat(std::bit_cast<float>(0xFF800001u)).bits == 0xFE00);
+  CHECK(Float16::FromFloat(std::bit_cast<float>(0x7FC00000u)).bits == 0x7E00);
+  CHECK(std::bit_cast<std::uint32_t>(Float16{0x7C01}.ToFloat()) == 0x7F802000u);
 }
 
 }  // namespace

@@ -185,9 +185,16 @@ TEST_CASE("operands that do not go together are refused with both shapes") {
     const Tensor elsewhere = Tensor::View(nullptr, {3, 5}, DType::kFloat32, Device::Cuda(7));
     CHECK(Says(MatMul(worker, a, elsewhere, out), "all must be on " + device.ToString()));
     constexpr std::int64_t kHuge = std::int64_t{1} << 32;
-    CHECK(Says(MatMul(worker, Tensor::View(nullptr, {2, kHuge}, DType::kFloat32, device),
-                      Tensor::View(nullptr, {kHuge, 5}, DType::kFloat32, device), out),
-               "must be at most 2147483647"));
+    const auto huge = [&](std::int64_t m, std::int64_t k, std::int64_t n) {
+      const auto view = [&](Shape shape) {
+        return Tensor::View(nullptr, std::move(shape), DType::kFloat32, device);
+      };
+      return MatMul(worker, view({m, k}), view({k, n}), view({m, n}));
+    };
+    CHECK(Says(huge(2, kHuge, 5), "must be at most 2147483647"));
+    CHECK(Says(huge(kHuge, 2, 5), "must be at most 2147483647"));
+    CHECK(Says(huge(2, 3, kHuge), "must be at most 2147483647"));
+    CHECK(Says(huge(2, 3, 5), "its pointer is null"));
   }
 }
 

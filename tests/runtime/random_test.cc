@@ -43,6 +43,23 @@ TEST_CASE("every split of a matrix gives the same full matrix") {
   }
 }
 
+TEST_CASE("each element of a block is the one of its own place in the full matrix") {
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    const auto out = *worker.Zeros({3, 8}, DType::kFloat64);
+    REQUIRE_OK(FillUniformBlock(worker, 5, 0.25f, 7, 2, 11, *out.Slice(1, 1, 4)));
+    const auto values = Values(worker, out);
+    for (std::size_t i = 0; i < 3; ++i) {
+      for (std::size_t j = 0; j < 8; ++j) {
+        const bool inside = j >= 1 && j < 5;
+        const double expected =
+            inside ? 0.25 * (2.0 * UniformAt(5, (7 + i) * 11 + 2 + (j - 1)) - 1) : 0;
+        CHECK(values[i * 8 + j] == expected);
+      }
+    }
+  }
+}
+
 TEST_CASE("every device draws the CPU's numbers, bit for bit, in every type") {
   const auto draw = [](Worker& worker, DType dtype) {
     const auto out = *worker.Empty({33, 65}, dtype);
@@ -66,6 +83,11 @@ TEST_CASE("a block outside its matrix is refused") {
     const auto out = *worker.Empty({2, 3}, DType::kFloat32);
     CHECK_FALSE(FillUniformBlock(worker, 1, 1, 0, 8, 10, out).ok());
     CHECK_FALSE(FillUniformBlock(worker, 1, 1, 0, -1, 10, out).ok());
+    CHECK_FALSE(FillUniformBlock(worker, 1, 1, -1, 0, 10, out).ok());
+    CHECK_FALSE(FillUniformBlock(worker, 1, 1, 0, 0, 2, out).ok());
+    CHECK_FALSE(FillUniformBlock(worker, 1, 1, 0, 0, INT64_MIN, out).ok());
+    REQUIRE_OK(FillUniformBlock(worker, 1, 1, 0, 7, 10, out));
+    REQUIRE_OK(FillUniformBlock(worker, 1, 1, INT64_MAX - 1, 0, 3, out));
     CHECK_FALSE(
         FillUniformBlock(worker, 1, 1, 0, 0, 10, *worker.Empty({2, 3}, DType::kInt32)).ok());
   }

@@ -1,5 +1,9 @@
 #include "lockstep/runtime/tensor.h"
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "lockstep/runtime/worker.h"
 #include "lockstep/tests/catch.h"
 
@@ -72,12 +76,58 @@ TEST_CASE("a contiguous tensor takes another shape of as many elements") {
   CHECK(Says(x.Slice(1, 0, 2)->Reshape({4}).status(), "which is strided"));
 }
 
+TEST_CASE("what a tensor does not have is told by null and by -1, and ends no process") {
+  float data[6];
+  const Tensor x = Tensor::View(data, {2, 3}, DType::kFloat32);
+  CHECK(x.data<double>() == nullptr);
+  CHECK(x.data<BFloat16>() == nullptr);
+  CHECK(x.data<std::int32_t>() == nullptr);
+  CHECK(x.data<float>() == data);
+  CHECK(x.extent(-2) == 2);
+  for (const int axis : {2, 3, -3, INT32_MAX, INT32_MIN}) CHECK(x.extent(axis) == -1);
+  CHECK(Tensor::View(data, {}, DType::kFloat32).extent(0) == -1);
+  CHECK(Tensor::View(data, {}, DType::kFloat32).extent(-1) == -1);
+}
+
+TEST_CASE("a shape or type that cannot be is taken by a view, and by nothing that uses it") {
+  float data[6];
+  const Tensor negative = Tensor::View(data, {2, -3}, DType::kFloat32);
+  CHECK(Says(negative.Slice(0, 0, 1).status(), "extent -3"));
+  CHECK(Says(negative.Reshape({6}).status(), "as many elements"));
+  const Tensor endless = Tensor::View(data, {INT64_MAX, 8}, DType::kFloat32);
+  CHECK(Says(endless.Slice(0, INT64_MAX, 0).status(), "more bytes than 2^63 - 1"));
+  const auto none = static_cast<DType>(6);
+  CHECK(Says(ContiguousBytes({2}, none).status(), "no element type, number 6; there are 6"));
+  CHECK(Says(Tensor::View(data, {6}, none).Slice(0, 0, 1).status(), "no element type"));
+}
+
+TEST_CASE("a slice, a slice of it and another shape keep the memory") {
+  auto memory = std::make_shared<std::vector<float>>(24);
+  const std::weak_ptr<std::vector<float>> alive = memory;
+  float* const data = memory->data();
+  Tensor part;
+  {
+    const Tensor whole = Tensor::Own(std::shared_ptr<void>(std::move(memory), data), {2, 3, 4},
+                                     DType::kFloat32, Device::Cpu());
+    part = *whole.Reshape({6, 4})->Slice(0, 1, 4)->Slice(0, 2, 2);
+  }
+  CHECK_FALSE(alive.expired());
+  CHECK(part.data<float>() == data + 12);
+  CHECK(part.size_bytes() == 32);
+  part = Tensor();
+  CHECK(alive.expired());
+}
+
 TEST_CASE("sizes that cannot be are refused rather than wrapped around") {
   CHECK(Says(ContiguousBytes({-1, 2}, DType::kFloat32).status(), "extent -1"));
   CHECK(
       Says(ContiguousBytes({INT64_MAX, 2}, DType::kFloat32).status(), "more bytes than 2^63 - 1"));
   // An extent of zero does not hide the others.
   CHECK_FALSE(ContiguousBytes({INT64_MAX, 2, 0}, DType::kFloat32).ok());
+  CHECK_FALSE(ContiguousBytes({0, -1}, DType::kFloat32).ok());
+  CHECK_FALSE(ContiguousBytes({(std::int64_t{1} << 60) - 1, 8}, DType::kFloat16).ok());
+  CHECK(*ContiguousBytes({(std::int64_t{1} << 60) - 1, 4}, DType::kFloat16) == INT64_MAX - 7);
+  CHECK(*ContiguousBytes({}, DType::kInt64) == 8);
   CHECK(*ContiguousBytes({5, 0, 3}, DType::kFloat64) == 0);
   CHECK(*ContiguousBytes({5, 3}, DType::kFloat64) == 120);
 }
