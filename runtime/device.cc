@@ -83,5 +83,13 @@ absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, int num
   return devices;
 }
 
+std::vector<Device> DealDevices(const std::vector<Device>& devices, int world_size) {
+  std::vector<Device> dealt;
+  const auto num_ranks = static_cast<std::size_t>(world_size);
+  for (std::size_t rank = 0; rank < num_ranks; ++rank)
+    dealt.push_back(devices[rank * devices.size() / num_ranks]);
+  return dealt;
+}
+
 }  // namespace internal
 }  // namespace lockstep

@@ -221,15 +221,12 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(Options options) {
 
 absl::StatusOr<std::unique_ptr<Executor>> Executor::Make(const Options& options) {
   LOCKSTEP_RETURN_IF_ERROR(CheckOptions(options));
-  const std::size_t num_devices = options.devices.size();
   const int world_size =
-      options.world_size == 0 ? static_cast<int>(num_devices) : options.world_size;
+      options.world_size == 0 ? static_cast<int>(options.devices.size()) : options.world_size;
   auto state = std::make_shared<ExecutorState>();
+  state->devices = internal::DealDevices(options.devices, world_size);
   for (int rank = 0; rank < world_size; ++rank) {
-    const std::size_t dealt =
-        static_cast<std::size_t>(rank) * num_devices / static_cast<std::size_t>(world_size);
-    const Device device = options.devices[dealt];
-    state->devices.push_back(device);
+    const Device device = state->devices[static_cast<std::size_t>(rank)];
     LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, device));
     state->ranks.emplace_back(std::move(worker));
   }

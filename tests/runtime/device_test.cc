@@ -1,5 +1,6 @@
 #include "lockstep/runtime/device.h"
 
+#include "lockstep/runtime/worker.h"
 #include "lockstep/tests/catch.h"
 
 namespace lockstep {
@@ -46,6 +47,28 @@ TEST_CASE("a device named twice is refused") {
   CHECK(Says(internal::ParseDevices("cpu,cpu", 0).status(), "names cpu twice"));
   CHECK(Says(internal::ParseDevices("cuda:0-2,cuda:1", 4).status(),
              "names cuda:1 twice; for several ranks on one device give --ranks"));
+}
+
+TEST_CASE("ranks are dealt over the devices in order, each device's ranks beside each other") {
+  const Device a = Device::Cuda(0);
+  const Device b = Device::Cuda(1);
+  const Device c = Device::Cpu();
+  using List = std::vector<Device>;
+  CHECK(internal::DealDevices({a, b}, 2) == List{a, b});
+  CHECK(internal::DealDevices({a, b}, 4) == List{a, a, b, b});
+  CHECK(internal::DealDevices({a, b}, 5) == List{a, a, a, b, b});
+  CHECK(internal::DealDevices({a, b, c}, 4) == List{a, a, b, c});
+  CHECK(internal::DealDevices({c, a, b}, 7) == List{c, c, c, a, a, b, b});
+  CHECK(internal::DealDevices({a}, 3) == List{a, a, a});
+}
+
+TEST_CASE("a device that cannot be is refused where it would be used") {
+  for (const Device device : {Device::Cuda(-1), Device::Cuda(1 << 30)}) {
+    CHECK(Worker::Adopt(0, 1, device).status().code() == absl::StatusCode::kUnavailable);
+    CHECK(MemoryPool::Create(Stream(device, nullptr)).status().code() ==
+          absl::StatusCode::kUnavailable);
+  }
+  REQUIRE_OK(Stream().Synchronize());
 }
 
 }  // namespace
