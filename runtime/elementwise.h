@@ -1,10 +1,11 @@
 // Element-wise and row-wise math of one device: what layers need between two matrix products.
 //
 // Every function runs on the worker's stream, takes tensors of that worker's device and checks
-// them: kInvalidArgument says which shape, type or device does not fit. Floating types only unless
-// it says otherwise; 16-bit types are computed in float32 and rounded once on the way out. Inputs
-// may be slices whose last axis has stride 1. An output may be one of the inputs itself, but may
-// not overlap one partly. A tensor of no elements is done at once.
+// them: kInvalidArgument says which shape, type, device or pointer does not fit. It is for the
+// worker's thread; inputs may be shared with other ranks, as long as nobody writes to them.
+// Floating types only unless it says otherwise; 16-bit types are computed in float32 and rounded
+// once on the way out. Inputs may be slices whose last axis has stride 1. An output may be one of
+// the inputs itself, but may not overlap one partly. A tensor of no elements is done at once.
 #ifndef LOCKSTEP_RUNTIME_ELEMENTWISE_H_
 #define LOCKSTEP_RUNTIME_ELEMENTWISE_H_
 

@@ -21,8 +21,8 @@ struct ExecutorState;
 
 /// Runs a function once per rank, each on that rank's standing thread.
 ///
-///   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = {Device::Cpu()},
-///   .world_size = 4})); absl::Status status = executor->Run([&](Worker& worker) -> absl::Status {
+///   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.world_size = 4}));
+///   absl::Status status = executor->Run([&](Worker& worker) -> absl::Status {
 ///     return TrainStep(worker);   // four threads are in here at once
 ///   });
 ///
@@ -31,6 +31,11 @@ struct ExecutorState;
 /// fails makes every barrier created from this executor abort, so that no other rank waits for it.
 /// After a failure the executor is ready for the next Run; a thread that ended itself
 /// (pthread_exit) is replaced.
+///
+/// A rank has the same Worker, at the same address, in every Run as long as the executor lives,
+/// after a failure too: what a task makes with it (tensors, layers, graphs) may be kept from one
+/// Run to the next, and a reference to it may be. What the tasks share by reference they share as
+/// threads do: reading it needs nothing, and a task that writes has it for itself.
 ///
 /// One Run at a time, from any thread but the ranks' own. The destructor waits for a Run in flight.
 /// Called from inside one of the executor's own tasks it waits for nothing: the Run in flight
@@ -61,10 +66,11 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
+  /// These three stay the same for the executor's life, and any thread may ask, tasks too.
   int world_size() const;
   /// The device of each rank.
   const std::vector<Device>& rank_devices() const;
-  /// The stream of each rank's worker.
+  /// The stream of each rank's worker, valid as long as the executor.
   std::vector<Stream> rank_streams() const;
   /// "rank 0 on CPU 2, rank 1 on CPU 3", or why the ranks' threads are not pinned.
   absl::string_view pinning() const;
@@ -76,10 +82,11 @@ class Executor {
   /// caller wrote before is visible to the tasks, and everything they wrote is visible after.
   absl::Status Run(absl::FunctionRef<absl::Status(Worker&)> task);
 
-  /// The rank whose status the last Run returned; -1 if it was OK.
+  /// The rank whose status the last Run returned; -1 if it was OK, or if there was none. For the
+  /// thread that calls Run, between two of them.
   int failed_rank() const;
   /// The exception behind the last Run's status, for std::rethrow_exception; null if that rank did
-  /// not throw.
+  /// not throw. Asked as failed_rank() is.
   std::exception_ptr exception() const;
 
   /// For CollectiveBarrier, which hears through it of tasks that start and end.

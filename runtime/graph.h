@@ -22,7 +22,8 @@ namespace lockstep {
 /// Whatever is read and written has its address recorded: the tensors of the host's must stay
 /// where they are. Tensors made while capturing keep their memory as long as the graph or they
 /// live. A host that captures the worker's stream by itself gets the same; it captures with
-/// cudaStreamCaptureModeThreadLocal. Used by the rank's thread alone.
+/// cudaStreamCaptureModeThreadLocal. Used by the rank's thread alone; the worker's stream outlives
+/// it, and so do the groups whose collectives it holds.
 class Graph {
  public:
   /// Calls `work` once and records what it queues. Returns its error, if it fails. kUnavailable:

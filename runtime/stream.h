@@ -8,7 +8,8 @@ namespace lockstep {
 
 /// A queue of device work, not owned: a copy names the same queue. The CPU's runs each operation at
 /// once on the calling thread, so there a call's work is done when the call returns. A CUDA stream
-/// (the host's or the executor's own) runs it later, in order; whoever made it keeps it alive.
+/// (the host's or the executor's own) runs it later, in order; whoever made it keeps it alive. Any
+/// thread may copy, read and synchronize one; work is queued by its rank's thread alone.
 class Stream {
  public:
   /// The CPU's stream.

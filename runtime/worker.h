@@ -22,7 +22,10 @@ struct WorkerState;
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, Device::Cpu()));
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({tokens, features}, DType::kFloat32));
 ///
-/// Used by that rank's thread alone. Tensors may outlive it.
+/// Used by that rank's thread alone, one thread at a time: between two Runs of an executor nobody
+/// uses its workers, and what never changes (rank, world_size, device, stream) any thread may read,
+/// as it may the figures of its memory(). Tensors may outlive it; on a GPU, a stream that the host
+/// gave outlives both. Copies are the same rank, with the same stream and memory.
 class Worker {
  public:
   /// On the stream that the host gives and keeps alive, or on a new one. kInvalidArgument: rank
