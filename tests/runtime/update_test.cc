@@ -58,6 +58,46 @@ TEST_CASE(
   }
 }
 
+// Gradients of two weights over three steps.
+constexpr double kGradients[3][2] = {{0.5, -1.5}, {-0.25, 0.75}, {2, 0.125}};
+
+TEST_CASE("two weights take three steps of SGD and AdamW to numbers worked out by hand") {
+  // From 1 and -2, in decimals of 40 digits by the papers' formulas.
+  constexpr double kSgd[3][2] = {
+      {0.948, -1.846}, {0.924304, -1.778708}, {0.701128992, -1.727087784}};
+  constexpr double kAdamW[3][2] = {{0.896960784313725490, -1.89066225165562913},
+                                   {0.871758265904436574, -1.86014205981600573},
+                                   {0.797083433262399662, -1.84082092177406951}};
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+      const double near = dtype == DType::kFloat64 ? 1e-14 : 1e-6;
+      for (const bool adamw : {false, true}) {
+        const Tensor weight = Make(worker, {2}, dtype, {1, -2});
+        const Tensor value = *worker.Zeros({2}, DType::kFloat64);
+        const Tensor mean = *worker.Zeros({2}, dtype);
+        const Tensor mean_square = *worker.Zeros({2}, dtype);
+        for (int step = 0; step < 3; ++step) {
+          const Tensor gradient =
+              Make(worker, {2}, dtype, {kGradients[step][0], kGradients[step][1]});
+          const SgdOptions sgd{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 0.02};
+          const AdamWOptions options{.learning_rate = 0.1,
+                                     .beta1 = 0.8,
+                                     .beta2 = 0.95,
+                                     .epsilon = 0.01,
+                                     .weight_decay = 0.05};
+          REQUIRE_OK(adamw ? AdamWUpdate(worker, options, step + 1, gradient, mean, mean_square,
+                                         weight, value)
+                           : SgdUpdate(worker, sgd, gradient, mean, weight, value));
+          const auto& expected = adamw ? kAdamW[step] : kSgd[step];
+          CHECK(Difference(Values(worker, weight), {expected[0], expected[1]}) < near);
+          CHECK(Values(worker, value) == Values(worker, weight));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot show") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
@@ -121,6 +161,7 @@ TEST_CASE("state that does not fit is refused") {
     CHECK(Says(SgdUpdate(worker, {}, two, three, two, two), "one shape"));
     CHECK(Says(SgdUpdate(worker, {}, *worker.Zeros({2}, DType::kBFloat16), two, two, two),
                "float32 or float64"));
+    CHECK(Says(AdamWUpdate(worker, {}, -1, two, two, two, two, two), "step -1"));
     CHECK(Says(AdamWUpdate(worker, {}, 0, two, two, two, two, two), "steps count from 1"));
   }
 }
