@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "lockstep/runtime/elementwise.h"
+#include "lockstep/runtime/float_mode.h"
 #include "lockstep/runtime/matmul.h"
 
 namespace lockstep::internal {
@@ -54,7 +55,9 @@ absl::Status CheckTokens(absl::string_view call, const Tensor& grad_out, const T
 absl::Status InitializeLinear(Worker& worker, std::uint64_t seed, std::int64_t in_features,
                               const Parameter& weight, const std::optional<Parameter>& bias) {
   if (in_features == 0) return absl::OkStatus();  // zero since Create, where the bound is infinite
-  const auto bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(in_features)));
+  float bound;
+  InDefaultFloatMode(
+      [&] { bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(in_features))); });
   LOCKSTEP_RETURN_IF_ERROR(weight.InitializeUniform(worker, seed, bound));
   if (!bias.has_value()) return absl::OkStatus();
   return bias->InitializeUniform(worker, DeriveSeed(seed, 0), bound);

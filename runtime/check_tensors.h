@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <type_traits>
 
+#include "lockstep/runtime/float_mode.h"
 #include "lockstep/runtime/worker.h"
 
 namespace lockstep::internal {
@@ -45,11 +46,13 @@ void Store(T& element, V value) {
   }
 }
 
-/// Calls visitor<T>() for the floating types alone.
+/// Calls visitor<T>() for the floating types alone, in the default floating-point mode.
 template <typename Visitor>
 void VisitFloating(DType dtype, Visitor&& visitor) {
-  VisitDType(dtype, [&]<typename T>() {
-    if constexpr (!std::is_integral_v<T>) visitor.template operator()<T>();
+  InDefaultFloatMode([&] {
+    VisitDType(dtype, [&]<typename T>() {
+      if constexpr (!std::is_integral_v<T>) visitor.template operator()<T>();
+    });
   });
 }
 

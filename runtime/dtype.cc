@@ -18,10 +18,14 @@ Float16 Float16::FromFloat(float value) {
     const std::uint32_t rounded = magnitude + 0x0FFFu + ((magnitude >> 13) & 1u);
     return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
   }
-  // Subnormal: the adder rounds for us. 0.5's unit in the last place is 2^-24, the smallest
-  // float16.
-  const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-  return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000u))};
+  // Subnormal: a multiple of 2^-24. In integers, since the adder follows the thread's mode.
+  const std::uint32_t exponent = magnitude >> 23;
+  if (exponent < 102) return {static_cast<std::uint16_t>(sign)};  // below half of it
+  const std::uint32_t significand = (magnitude & 0x007FFFFFu) | 0x00800000u;
+  const std::uint32_t shift = 126 - exponent;
+  const std::uint32_t odd = (significand >> shift) & 1u;
+  const std::uint32_t rounded = (significand + (1u << (shift - 1)) - 1 + odd) >> shift;
+  return {static_cast<std::uint16_t>(sign | rounded)};
 }
 
 float Float16::ToFloat() const {

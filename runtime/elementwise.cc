@@ -54,6 +54,7 @@ using internal::CheckFloating;
 using internal::CheckMemory;
 using internal::Compute;
 using internal::ForEachRow;
+using internal::InDefaultFloatMode;
 using internal::Load;
 using internal::RefuseTensor;
 using internal::Store;
@@ -101,19 +102,34 @@ void CopyOnCpu(const Tensor& in, const Tensor& out) {
   const bool whole = in.is_contiguous() && out.is_contiguous();
   const std::int64_t in_step = whole ? 1 : in.strides().back();
   const std::int64_t out_step = whole ? 1 : out.strides().back();
-  VisitDType(in.dtype(), [&]<typename From>() {
-    VisitDType(out.dtype(), [&]<typename To>() {
-      ForEachRow(in, out, [&](std::int64_t in_at, std::int64_t out_at, std::int64_t length) {
-        const From* from = in.data<From>() + in_at;
-        To* to = out.data<To>() + out_at;
-        for (std::int64_t i = 0; i < length; ++i) {
-          if constexpr (std::is_same_v<From, To>) {
-            to[i * out_step] = from[i * in_step];
-          } else {
-            Store(to[i * out_step], Load(from[i * in_step]));
+  InDefaultFloatMode([&] {
+    VisitDType(in.dtype(), [&]<typename From>() {
+      VisitDType(out.dtype(), [&]<typename To>() {
+        ForEachRow(in, out, [&](std::int64_t in_at, std::int64_t out_at, std::int64_t length) {
+          const From* from = in.data<From>() + in_at;
+          To* to = out.data<To>() + out_at;
+          for (std::int64_t i = 0; i < length; ++i) {
+            if constexpr (std::is_same_v<From, To>) {
+              to[i * out_step] = from[i * in_step];
+            } else {
+              Store(to[i * out_step], Load(from[i * in_step]));
+            }
           }
-        }
+        });
       });
+    });
+  });
+}
+
+void FillOnCpu(double value, const Tensor& out) {
+  VisitDType(out.dtype(), [&]<typename T>() {
+    T filled;
+    Store(filled, value);
+    const std::int64_t step = out.num_axes() == 0 ? 1 : out.strides().back();
+    ForEachRow(out, out, [&](std::int64_t at, std::int64_t, std::int64_t length) {
+      // A contiguous tensor is one run, whatever the stride of an axis of one element.
+      const std::int64_t stride = out.is_contiguous() ? 1 : step;
+      for (std::int64_t i = 0; i < length; ++i) out.data<T>()[at + i * stride] = filled;
     });
   });
 }
@@ -166,18 +182,12 @@ absl::Status Fill(Worker& worker, double value, const Tensor& out) {
     return RefuseTensor("fill", "out", out, "it must be on the worker's device");
   LOCKSTEP_RETURN_IF_ERROR(CheckMemory("fill", "out", out));
   if (out.size() == 0) return absl::OkStatus();
-  if (!worker.device().is_cpu()) return internal::cuda::Fill(worker, value, out);
-  VisitDType(out.dtype(), [&]<typename T>() {
-    T filled;
-    Store(filled, value);
-    const std::int64_t step = out.num_axes() == 0 ? 1 : out.strides().back();
-    ForEachRow(out, out, [&](std::int64_t at, std::int64_t, std::int64_t length) {
-      // A contiguous tensor is one run, whatever the stride of an axis of one element.
-      const std::int64_t stride = out.is_contiguous() ? 1 : step;
-      for (std::int64_t i = 0; i < length; ++i) out.data<T>()[at + i * stride] = filled;
-    });
+  // The value is rounded to the type on the host, wherever it goes.
+  return InDefaultFloatMode([&] {
+    if (!worker.device().is_cpu()) return internal::cuda::Fill(worker, value, out);
+    FillOnCpu(value, out);
+    return absl::OkStatus();
   });
-  return absl::OkStatus();
 }
 
 absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {

@@ -7,6 +7,7 @@
 #include "lockstep/runtime/check_tensors.h"
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/elementwise.h"
+#include "lockstep/runtime/float_mode.h"
 
 namespace lockstep {
 namespace {
@@ -154,6 +155,7 @@ absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tens
                   .options = options};
   if (p.m == 0 || p.n == 0) return absl::OkStatus();
   if (p.k == 0) return WithoutTerms(worker, options, out);
+  const internal::DefaultFloatMode mode;  // what follows calls the library, on either device
   if (!worker.device().is_cpu()) return internal::cuda::MatMul(worker, a, b, out, options);
   if (IsReducedPrecision(a.dtype())) return MultiplyWidened(worker, p, a, b, out);
   return MultiplySame(worker, p, a, b, out);

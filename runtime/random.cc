@@ -30,7 +30,7 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
     return internal::cuda::FillUniformBlock(worker, seed, bound, first_row, first_column,
                                             full_columns, out);
   }
-  VisitDType(out.dtype(), [&]<typename T>() {
+  internal::VisitFloating(out.dtype(), [&]<typename T>() {
     for (std::int64_t i = 0; i < out.extent(0); ++i) {
       T* const row = out.data<T>() + i * out.strides()[0];
       // Positions are unsigned: a row far enough down wraps around.
@@ -41,11 +41,7 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
       for (std::int64_t j = 0; j < out.extent(1); ++j) {
         const float value =
             bound * (2 * UniformAt(seed, begin + static_cast<std::uint64_t>(j)) - 1);
-        if constexpr (std::is_arithmetic_v<T>) {
-          row[j * out.strides()[1]] = static_cast<T>(value);
-        } else {
-          row[j * out.strides()[1]] = T::FromFloat(value);
-        }
+        internal::Store(row[j * out.strides()[1]], value);
       }
     }
   });

@@ -84,20 +84,22 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
     return internal::cuda::AdamWUpdate(worker, options, step, gradient, mean, mean_square, master,
                                        value);
   }
-  const double mean_weight = 1 / (1 - std::pow(options.beta1, static_cast<double>(step)));
-  const double square_weight = 1 / (1 - std::pow(options.beta2, static_cast<double>(step)));
-  UpdateAll(master, value, [&]<typename T>(std::int64_t i) -> T {
-    const T g = gradient.data<T>()[i];
-    T& m = mean.data<T>()[i];
-    T& v = mean_square.data<T>()[i];
-    m = static_cast<T>(options.beta1) * m + static_cast<T>(1 - options.beta1) * g;
-    v = static_cast<T>(options.beta2) * v + static_cast<T>(1 - options.beta2) * g * g;
-    const T weight = master.data<T>()[i];
-    const T slope =
-        m * static_cast<T>(mean_weight) /
-        (std::sqrt(v * static_cast<T>(square_weight)) + static_cast<T>(options.epsilon));
-    return weight - static_cast<T>(options.learning_rate) *
-                        (slope + static_cast<T>(options.weight_decay) * weight);
+  internal::InDefaultFloatMode([&] {
+    const double mean_weight = 1 / (1 - std::pow(options.beta1, static_cast<double>(step)));
+    const double square_weight = 1 / (1 - std::pow(options.beta2, static_cast<double>(step)));
+    UpdateAll(master, value, [&]<typename T>(std::int64_t i) -> T {
+      const T g = gradient.data<T>()[i];
+      T& m = mean.data<T>()[i];
+      T& v = mean_square.data<T>()[i];
+      m = static_cast<T>(options.beta1) * m + static_cast<T>(1 - options.beta1) * g;
+      v = static_cast<T>(options.beta2) * v + static_cast<T>(1 - options.beta2) * g * g;
+      const T weight = master.data<T>()[i];
+      const T slope =
+          m * static_cast<T>(mean_weight) /
+          (std::sqrt(v * static_cast<T>(square_weight)) + static_cast<T>(options.epsilon));
+      return weight - static_cast<T>(options.learning_rate) *
+                          (slope + static_cast<T>(options.weight_decay) * weight);
+    });
   });
   return absl::OkStatus();
 }
