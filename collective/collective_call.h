@@ -23,10 +23,17 @@ enum class CollectiveKind : std::uint8_t {
 /// How elements of different ranks combine. Sums, averages and products are taken pairwise in a
 /// fixed tree over the ranks (for four: (0+1)+(2+3); for a count that is no power of two the left
 /// side takes the largest power of two below it), in float32 for 16-bit types, and rounded once:
-/// the same bits on every rank, device, transport, message size and run. A NaN result is the type's
-/// canonical quiet NaN, but a group of one changes no bit. Integers wrap around. kAverage divides
-/// the sum by the number of ranks (integers: towards zero). kMin and kMax follow IEEE 754-2019
-/// minimum and maximum: a NaN on any rank gives NaN, and -0 < +0.
+/// the same bits on every rank, device, transport, message size and run, whatever the
+/// floating-point modes of the ranks' threads. A NaN result is the type's canonical quiet NaN, but
+/// a group of one changes no bit. Integers wrap around.
+///
+/// kAverage divides the sum by the number of ranks, and is right wherever it fits the type. Of
+/// integers, the sum loses nothing and is cut towards zero. Of floats, a sum that is not finite is
+/// taken again of the inputs divided by a power of two (which rounds none but the smallest), so
+/// that the average of numbers is a number.
+///
+/// kMin and kMax follow IEEE 754-2019 minimum and maximum: a NaN on any rank gives NaN, and -0 <
+/// +0.
 enum class ReduceOp : std::uint8_t { kSum, kAverage, kProduct, kMin, kMax };
 
 inline constexpr ReduceOp kAllReduceOps[] = {ReduceOp::kSum, ReduceOp::kAverage, ReduceOp::kProduct,

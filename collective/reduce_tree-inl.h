@@ -8,6 +8,7 @@
 #define LOCKSTEP_COLLECTIVE_REDUCE_TREE_INL_H_
 #endif
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <type_traits>
 
 #include "absl/types/span.h"
+#include "lockstep/collective/average.h"
 #include "lockstep/collective/reduce_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,18 +30,6 @@ inline constexpr std::size_t kMaxLeaves = 8;
 /// A cache line, so that each line is written as a whole. No vector that streams is wider.
 inline constexpr std::size_t kStreamAlignment = 64;
 
-/// What the result is divided by; `factor` is the inverse where it is exact, so that multiplying
-/// gives the same bits sooner, or else 0.
-struct Scale {
-  double divisor = 1;
-  double factor = 1;
-};
-
-inline Scale ScaleForAverage(std::size_t count) {
-  const auto divisor = static_cast<double>(count);
-  return {.divisor = divisor, .factor = std::has_single_bit(count) ? 1 / divisor : 0};
-}
-
 /// outputs[*][out_begin + i] = tree over inputs[0..][in_begin + i], for i in [0, count).
 struct Pass {
   absl::Span<const void* const> inputs;
@@ -47,8 +37,6 @@ struct Pass {
   absl::Span<void* const> outputs;
   std::size_t out_begin = 0;
   std::size_t count = 0;
-  /// Floating types only.
-  Scale scale = {};
   /// Requires &outputs[*][out_begin] to be aligned to kStreamAlignment.
   bool streaming = false;
 };
@@ -68,44 +56,16 @@ HWY_INLINE hn::Vec<D> CombineLeaves(D d, Load load, const In* const* inputs, std
   }
 }
 
-/// Whether the operation scales at all is known to the compiler, so that the loops of the others
-/// have no branch for it.
-template <class Op, class D>
-HWY_INLINE bool IsScaled(D, Scale scale) {
-  if constexpr (std::is_same_v<Op, SumOp> && std::is_floating_point_v<hn::TFromD<D>>) {
-    return scale.divisor != 1;
-  } else {
-    return false;
-  }
-}
-
-template <class D>
-HWY_INLINE hn::Vec<D> Scaled(D d, hn::Vec<D> v, Scale scale) {
-  using T = hn::TFromD<D>;
-  if constexpr (std::is_floating_point_v<T>) {
-    if (scale.factor != 0) return hn::Mul(v, hn::Set(d, static_cast<T>(scale.factor)));
-    return hn::Div(v, hn::Set(d, static_cast<T>(scale.divisor)));
-  } else {
-    return v;
-  }
-}
-
 /// The step of RunPass: twice as many elements as a vector computes with.
 template <class Op, std::size_t kCount, typename In, typename Out>
 HWY_INLINE void ReduceTwoVectors(const In* const* in, std::size_t i,
-                                 absl::Span<void* const> outputs, std::size_t out_i, Scale scale,
+                                 absl::Span<void* const> outputs, std::size_t out_i,
                                  bool streaming) {
   const ComputeTag<In> d;
   const StoredTag<Out, ComputeTag<In>> ds;
   const std::size_t lanes = hn::Lanes(d);
-  auto v0 = CombineLeaves<Op, kCount>(d, LoadAll(), in, i);
-  auto v1 = CombineLeaves<Op, kCount>(d, LoadAll(), in, i + lanes);
-  if (IsScaled<Op>(d, scale)) {
-    v0 = Scaled(d, v0, scale);
-    v1 = Scaled(d, v1, scale);
-  }
-  const auto rounded0 = RoundLanes<Out>(d, v0);
-  const auto rounded1 = RoundLanes<Out>(d, v1);
+  const auto rounded0 = RoundLanes<Out>(d, CombineLeaves<Op, kCount>(d, LoadAll(), in, i));
+  const auto rounded1 = RoundLanes<Out>(d, CombineLeaves<Op, kCount>(d, LoadAll(), in, i + lanes));
   for (void* output : outputs) {
     Out* const to = static_cast<Out*>(output) + out_i;
     StoreLanes(ds, rounded0, streaming, to);
@@ -118,17 +78,13 @@ HWY_INLINE void ReduceTwoVectors(const In* const* in, std::size_t i,
 /// ReduceTwoVectors from bfloat16 to bfloat16.
 template <class Op, std::size_t kCount>
 HWY_INLINE void ReduceEvenAndOdd(const BFloat16* const* in, std::size_t i,
-                                 absl::Span<void* const> outputs, std::size_t out_i, Scale scale,
+                                 absl::Span<void* const> outputs, std::size_t out_i,
                                  bool streaming) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<std::uint32_t> du;
   const hn::ScalableTag<std::uint16_t> d16;
-  auto even = CombineLeaves<Op, kCount>(d, LoadEven(), in, i);
-  auto odd = CombineLeaves<Op, kCount>(d, LoadOdd(), in, i);
-  if (IsScaled<Op>(d, scale)) {
-    even = Scaled(d, even, scale);
-    odd = Scaled(d, odd, scale);
-  }
+  const auto even = CombineLeaves<Op, kCount>(d, LoadEven(), in, i);
+  const auto odd = CombineLeaves<Op, kCount>(d, LoadOdd(), in, i);
   const auto low = hn::ShiftRight<16>(RoundToBFloat16(d, even));
   const auto high = hn::And(RoundToBFloat16(d, odd), hn::Set(du, 0xFFFF0000u));
   const auto both = hn::BitCast(d16, hn::Or(low, high));
@@ -153,10 +109,7 @@ inline void RunTail(void (*run)(const Pass&), const Pass& pass, std::size_t begi
     std::memcpy(gathered[k], in + (pass.in_begin + begin) * in_size, count * in_size);
     inputs[k] = gathered[k];
   }
-  run({.inputs = {inputs, pass.inputs.size()},
-       .outputs = outputs,
-       .count = lanes,
-       .scale = pass.scale});
+  run({.inputs = {inputs, pass.inputs.size()}, .outputs = outputs, .count = lanes});
   for (void* output : pass.outputs) {
     auto* const out = static_cast<unsigned char*>(output);
     std::memcpy(out + (pass.out_begin + begin) * out_size, result, count * out_size);
@@ -171,7 +124,6 @@ void RunPass(const Pass& pass) {
   // By value, because the compiler cannot know that the stores below leave the pass alone.
   const absl::Span<void* const> outputs = pass.outputs;
   const std::size_t out_begin = pass.out_begin, count = pass.count;
-  const Scale scale = pass.scale;
   const bool streaming = pass.streaming;
   const In* in[kCount];
   for (std::size_t k = 0; k < kCount; ++k) {
@@ -181,16 +133,14 @@ void RunPass(const Pass& pass) {
   for (; i + 2 * lanes <= count; i += 2 * lanes) {
 #if HWY_TARGET != HWY_SCALAR
     if constexpr (std::is_same_v<In, BFloat16> && std::is_same_v<Out, BFloat16>) {
-      ReduceEvenAndOdd<Op, kCount>(in, i, outputs, out_begin + i, scale, streaming);
+      ReduceEvenAndOdd<Op, kCount>(in, i, outputs, out_begin + i, streaming);
       continue;
     }
 #endif
-    ReduceTwoVectors<Op, kCount, In, Out>(in, i, outputs, out_begin + i, scale, streaming);
+    ReduceTwoVectors<Op, kCount, In, Out>(in, i, outputs, out_begin + i, streaming);
   }
   for (; i + lanes <= count; i += lanes) {
-    auto v = CombineLeaves<Op, kCount>(d, LoadAll(), in, i);
-    if (IsScaled<Op>(d, scale)) v = Scaled(d, v, scale);
-    const auto rounded = RoundLanes<Out>(d, v);
+    const auto rounded = RoundLanes<Out>(d, CombineLeaves<Op, kCount>(d, LoadAll(), in, i));
     for (void* output : outputs) {
       StoreLanes(ds, rounded, /*streaming=*/false, static_cast<Out*>(output) + out_begin + i);
     }
@@ -276,7 +226,6 @@ void ReduceBlocks(const Pass& pass) {
                                 .outputs = pass.outputs,
                                 .out_begin = pass.out_begin + i,
                                 .count = count,
-                                .scale = pass.scale,
                                 .streaming = pass.streaming});
   }
 }
@@ -287,25 +236,98 @@ void RunAnyCount(const Pass& pass) {
   ReduceBlocks<Op, T>(pass);
 }
 
-/// The average of integers: vector units do not divide them, so the sums of a block are divided
-/// one by one.
+// ---- Averages, block by block: outputs may be inputs, which nobody writes to before a block's
+// averages are known to be right.
+
+/// Averages of inputs[*][begin..begin + count) into `result`; count <= kBlock<T>.
 template <typename T>
-void AverageIntegers(const Pass& pass) {
-  using Unsigned = std::make_unsigned_t<T>;
-  alignas(kStreamAlignment) Unsigned block[kBlock<T>];
-  const void* const blocks[] = {block};
-  const auto divisor = static_cast<T>(pass.inputs.size());
+void AverageIntegers(absl::Span<const void* const> inputs, std::size_t begin, std::size_t count,
+                     T* result) {
+  ExactSum<T> sums[kBlock<T>] = {};
+  for (const void* input : inputs) {
+    const T* const in = static_cast<const T*>(input) + begin;
+    for (std::size_t k = 0; k < count; ++k) sums[k].Add(in[k]);
+  }
+  const auto num_ranks = static_cast<int>(inputs.size());
+  for (std::size_t k = 0; k < count; ++k) result[k] = sums[k].Average(num_ranks);
+}
+
+/// Divides values[0..count), and whatever stands behind them up to a whole vector, by the number of
+/// ranks. Returns whether all are finite.
+template <typename C>
+bool DivideBlock(std::size_t num_ranks, std::size_t count, C* values) {
+  const hn::ScalableTag<C> d;
+  const auto divisor = hn::Set(d, static_cast<C>(num_ranks));
+  // The inverse of a power of two is exact: the same bits, sooner.
+  const auto inverse = hn::Set(d, 1 / static_cast<C>(num_ranks));
+  const bool is_exact = std::has_single_bit(num_ranks);
+  // Not finite times 0 is NaN, and stays one.
+  auto zeros = hn::Zero(d);
+  for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
+    const auto sum = hn::Load(d, values + i);
+    const auto average = is_exact ? hn::Mul(sum, inverse) : hn::Div(sum, divisor);
+    hn::Store(average, d, values + i);
+    zeros = hn::Add(zeros, hn::Mul(average, hn::Zero(d)));
+  }
+  return hn::AllFalse(d, hn::IsNaN(zeros));
+}
+
+/// The tree over inputs[*][begin..begin + count) times `factor`.
+template <typename T>
+void SumDownscaled(absl::Span<const void* const> inputs, std::size_t begin, std::size_t count,
+                   typename Format<T>::Compute factor, typename Format<T>::Compute* result) {
+  using Compute = typename Format<T>::Compute;
+  void* const outputs[] = {result};
+  if (inputs.size() == 1) {
+    RunPass<SumOp, 1, T, Compute>(
+        {.inputs = inputs, .in_begin = begin, .outputs = outputs, .count = count});
+    for (std::size_t k = 0; k < count; ++k) result[k] *= factor;
+    return;
+  }
+  alignas(kStreamAlignment) Compute right[kBlock<T>];
+  const std::size_t left_leaves = LeftLeaves(inputs.size());
+  SumDownscaled<T>(inputs.first(left_leaves), begin, count, factor, result);
+  SumDownscaled<T>(inputs.subspan(left_leaves), begin, count, factor, right);
+  const void* const halves[] = {result, right};
+  RunPass<SumOp, 2, Compute, Compute>({.inputs = halves, .outputs = outputs, .count = count});
+}
+
+template <typename T>
+void AverageFloats(absl::Span<const void* const> inputs, std::size_t begin, std::size_t count,
+                   typename Format<T>::Compute* result) {
+  using Compute = typename Format<T>::Compute;
+  const std::size_t lanes = hn::Lanes(hn::ScalableTag<Compute>());
+  std::fill_n(result + count, (lanes - count % lanes) % lanes, Compute{0});
+  ReduceBlock<SumOp, T>(inputs, begin, count, result);
+  if (DivideBlock(inputs.size(), count, result)) return;
+  // The largest float16 are small numbers in float32.
+  if constexpr (!std::is_same_v<T, Float16>) {
+    const auto scale = DownscaleFor<Compute>(static_cast<int>(inputs.size()));
+    alignas(kStreamAlignment) Compute sums[kBlock<T>];
+    SumDownscaled<T>(inputs, begin, count, scale.factor, sums);
+    for (std::size_t k = 0; k < count; ++k) {
+      if (!IsFinite(result[k])) result[k] = AverageOfDownscaled(sums[k], scale);
+    }
+  }
+}
+
+template <typename T>
+void RunAverage(const Pass& pass) {
+  using Compute = typename Format<T>::Compute;
+  alignas(kStreamAlignment) Compute averages[kBlock<T>];
+  const void* const blocks[] = {averages};
   for (std::size_t i = 0; i < pass.count; i += kBlock<T>) {
     const std::size_t count = HWY_MIN(kBlock<T>, pass.count - i);
-    ReduceBlock<SumOp, Unsigned>(pass.inputs, pass.in_begin + i, count, block);
-    for (std::size_t k = 0; k < count; ++k) {
-      block[k] = static_cast<Unsigned>(static_cast<T>(block[k]) / divisor);
+    if constexpr (std::is_integral_v<T>) {
+      AverageIntegers(pass.inputs, pass.in_begin + i, count, averages);
+    } else {
+      AverageFloats<T>(pass.inputs, pass.in_begin + i, count, averages);
     }
-    RunPass<SumOp, 1, Unsigned, Unsigned>({.inputs = blocks,
-                                           .outputs = pass.outputs,
-                                           .out_begin = pass.out_begin + i,
-                                           .count = count,
-                                           .streaming = pass.streaming});
+    RunPass<SumOp, 1, Compute, T>({.inputs = blocks,
+                                   .outputs = pass.outputs,
+                                   .out_begin = pass.out_begin + i,
+                                   .count = count,
+                                   .streaming = pass.streaming});
   }
 }
 

@@ -22,8 +22,9 @@ template <typename T>
 void RunFloating(ReduceOp op, const Pass& pass) {
   switch (op) {
     case ReduceOp::kSum:
-    case ReduceOp::kAverage:
       return RunAnyCount<SumOp, T>(pass);
+    case ReduceOp::kAverage:
+      return RunAverage<T>(pass);
     case ReduceOp::kProduct:
       return RunAnyCount<ProductOp, T>(pass);
     case ReduceOp::kMin:
@@ -40,7 +41,7 @@ void RunInteger(ReduceOp op, const Pass& pass) {
     case ReduceOp::kSum:
       return RunAnyCount<SumOp, Unsigned>(pass);
     case ReduceOp::kAverage:
-      return AverageIntegers<T>(pass);
+      return RunAverage<T>(pass);
     case ReduceOp::kProduct:
       return RunAnyCount<ProductOp, Unsigned>(pass);
     case ReduceOp::kMin:
@@ -82,10 +83,7 @@ std::ptrdiff_t BytesToAlignment(absl::Span<void* const> outputs) {
 
 void ReduceTreeOnTarget(DType dtype, ReduceOp op, absl::Span<const void* const> inputs,
                         absl::Span<void* const> outputs, std::size_t count, bool streaming) {
-  Pass pass{.inputs = inputs,
-            .outputs = outputs,
-            .count = count,
-            .scale = op == ReduceOp::kAverage ? ScaleForAverage(inputs.size()) : Scale{}};
+  Pass pass{.inputs = inputs, .outputs = outputs, .count = count};
   const std::ptrdiff_t head_bytes = streaming ? BytesToAlignment(outputs) : -1;
   if (head_bytes < 0) return Run(dtype, op, pass);
   pass.count = HWY_MIN(count, static_cast<std::size_t>(head_bytes) / SizeOf(dtype));

@@ -2,6 +2,7 @@
 // ranks and way of moving.
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <random>
 #include <thread>
 
@@ -15,8 +16,15 @@ using testing::Guarded;
 using testing::Ranks;
 using testing::Transports;
 
-// What a rank brings: any bits at all (NaN, infinity and subnormals among them), and numbers that
-// cancel each other.
+double LargestOf(DType dtype) {
+  return dtype == DType::kFloat64    ? std::numeric_limits<double>::max()
+         : dtype == DType::kFloat32  ? static_cast<double>(std::numeric_limits<float>::max())
+         : dtype == DType::kBFloat16 ? 0x1.FEp127
+                                     : 65504;
+}
+
+// What a rank brings: any bits at all (NaN, infinity and subnormals among them), numbers that
+// cancel each other, and the largest, whose sum overflows though their average does not.
 void FillRandom(Guarded& data, DType dtype, std::int64_t count, unsigned seed) {
   std::mt19937_64 random(seed);
   auto* const bytes = static_cast<unsigned char*>(data.host());
@@ -26,7 +34,12 @@ void FillRandom(Guarded& data, DType dtype, std::int64_t count, unsigned seed) {
   if (!IsFloating(dtype)) return;
   constexpr double kCancelling[] = {3e4, 1, -3e4, 1, 0, -0.0, 1e-7, -3};
   for (std::int64_t i = 0; i < count; ++i) {
-    if (random() % 2 == 0) data.Set(i, kCancelling[random() % 8]);
+    // One in four elements is large on all ranks.
+    if (i % 4 == 1) {
+      data.Set(i, random() % 4 == 0 ? -LargestOf(dtype) : LargestOf(dtype));
+    } else if (random() % 2 == 0) {
+      data.Set(i, kCancelling[random() % 8]);
+    }
   }
 }
 

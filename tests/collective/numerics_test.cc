@@ -206,6 +206,64 @@ TEST_CASE(
   CHECK(data[2][42] == 3.0f);
 }
 
+// What all ranks bring: the largest number of the type, or the lowest.
+double Extreme(DType dtype, bool lowest) {
+  return VisitDType(dtype, [&]<typename T>() -> double {
+    if constexpr (std::is_arithmetic_v<T>) {
+      using Limits = std::numeric_limits<T>;
+      return static_cast<double>(lowest ? Limits::lowest() : Limits::max());
+    } else {
+      const double most = std::is_same_v<T, Float16> ? 65504 : 0x1.FEp127;
+      return lowest ? -most : most;
+    }
+  });
+}
+
+// The average of `value` over the ranks of `comm`, by all_reduce in place and by reduce_scatter,
+// of so many elements for each rank.
+absl::Status AveragesAre(Communicator& comm, DType dtype, double value, std::int64_t part) {
+  Guarded whole(dtype, part * comm.world_size());
+  Guarded mine(dtype, part);
+  for (std::int64_t i = 0; i < part * comm.world_size(); ++i) whole.Set(i, value);
+  LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(whole.tensor(), mine.tensor(), ReduceOp::kAverage));
+  LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(whole.tensor(), whole.tensor(), ReduceOp::kAverage));
+  for (std::int64_t i = 0; i < part * comm.world_size(); ++i) {
+    if (whole.Get(i) != value || mine.Get(i % part) != value) {
+      return absl::InternalError(absl::StrCat(Name(dtype), " over ", comm.world_size(),
+                                              " ranks: got ", whole.Get(i), " and ",
+                                              mine.Get(i % part), ", expected ", value));
+    }
+  }
+  return absl::OkStatus();
+}
+
+TEST_CASE("an average that fits its type is right though its sum does not, in every group") {
+  for (const int world_size : {1, 2, 3, 4, 9}) {
+    auto ranks = Ranks::Create(world_size);
+    REQUIRE_OK(ranks);
+    REQUIRE_OK(ranks->Run([](Worker&, Communicator& comm) -> absl::Status {
+      // All but the last; nine ranks leave a group of eight.
+      LOCKSTEP_ASSIGN_OR_RETURN(const auto some,
+                                comm.Split(comm.rank() + 1 < comm.world_size() ? 0 : -1, 0));
+      for (const DType dtype : kAllDTypes) {
+        for (const bool lowest : {false, true}) {
+          for (const std::int64_t part : {1, 5, 700}) {
+            // The largest 64-bit number is none of float64's; a ninth of nine times the largest
+            // float need not be that.
+            const double value =
+                dtype == DType::kInt64 ? (lowest ? -0x1p63 : 0x1.FFFFFp62) : Extreme(dtype, lowest);
+            const bool rounds = IsFloating(dtype) && !IsReducedPrecision(dtype);
+            if (comm.world_size() != 9 || !rounds)
+              LOCKSTEP_RETURN_IF_ERROR(AveragesAre(comm, dtype, value, part));
+            if (some != nullptr) LOCKSTEP_RETURN_IF_ERROR(AveragesAre(*some, dtype, value, part));
+          }
+        }
+      }
+      return absl::OkStatus();
+    }));
+  }
+}
+
 TEST_CASE("whole numbers wrap around, and their average is cut towards zero") {
   auto ranks = Ranks::Create(2);
   REQUIRE_OK(ranks);
