@@ -186,12 +186,11 @@ class Exchanger {
       second[r] = held.second;
     }
     if (!has) return true;
-    VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
-      const bool average = work_.op == ReduceOp::kAverage;
+    VisitOp(work_.op, [&]<ReduceOp kOp>() {
       // Stored here: behind the choice, the 64-bit types of eight ranks spill registers.
       Held<T> result = {};
-      result.first = ReduceSlots<kOp>(first, peers_.num_ranks, average);
-      if (!place_.has_number()) result.second = ReduceSlots<kOp>(second, peers_.num_ranks, average);
+      result.first = ReduceSlots<kOp>(first, peers_.num_ranks);
+      if (!place_.has_number()) result.second = ReduceSlots<kOp>(second, peers_.num_ranks);
       to.StorePack(place_, pack, result);
     });
     return true;

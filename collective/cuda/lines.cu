@@ -101,10 +101,9 @@ class Carrier {
       }
     }
     Held<T> result = {};
-    VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
-      const bool average = work_.op == ReduceOp::kAverage;
-      result.first = ReduceSlots<kOp>(first, peers_.num_ranks, average);
-      if (!place_.has_number()) result.second = ReduceSlots<kOp>(second, peers_.num_ranks, average);
+    VisitOp(work_.op, [&]<ReduceOp kOp>() {
+      result.first = ReduceSlots<kOp>(first, peers_.num_ranks);
+      if (!place_.has_number()) result.second = ReduceSlots<kOp>(second, peers_.num_ranks);
     });
     T* const out = static_cast<T*>(work_.out);
     StoreSlot(out, place_.first_slot(PackAt(turn)), work_.count, work_.aligned, result.first);

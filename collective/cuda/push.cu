@@ -215,10 +215,10 @@ class Pusher {
           if (r < peers_.num_ranks) slots[k][r] = Incoming(r, i, in_tile, in_slice);
         }
       });
-      VisitTreeOp(work_.op, [&]<ReduceOp kOp>() {
+      VisitOp(work_.op, [&]<ReduceOp kOp>() {
         ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
           StoreAll(peers_.rank * work_.slice_slots + in_slice,
-                   ReduceSlots<kOp>(slots[k], peers_.num_ranks, work_.op == ReduceOp::kAverage));
+                   ReduceSlots<kOp>(slots[k], peers_.num_ranks));
         });
       });
     }

@@ -61,14 +61,14 @@ __global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__
         }
       }
     }
-    VisitTreeOp(work.op, [&]<ReduceOp kOp>() {
+    VisitOp(work.op, [&]<ReduceOp kOp>() {
 #pragma unroll
       for (int k = 0; k < kInFlight<kMost>; ++k) {
         const std::int64_t at = i + k * step;
         const std::int64_t row = work.rows == 1 ? 0 : at / slots_per_row;
         if (at < slots) {
           StoreAll(work, row, at - row * slots_per_row,
-                   ReduceSlots<kOp>(inputs[k], work.num_inputs, work.op == ReduceOp::kAverage));
+                   ReduceSlots<kOp>(inputs[k], work.num_inputs));
         }
       }
     });
@@ -77,13 +77,13 @@ __global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__
 
 // More ranks than registers hold. Leaf after leaf, where two neighbours of one height stand on top
 // they become one: the same tree, with one value per height.
-template <typename T, ReduceOp kOp>
-__device__ Compute<T> TreeOfMany(const Work<kMostRanks>& work, std::int64_t offset) {
+template <ReduceOp kOp, typename T, typename Leaf>
+__device__ Compute<T> TreeOfMany(const Work<kMostRanks>& work, std::int64_t offset, Leaf leaf) {
   Compute<T> partial[8];
   static_assert(kMostRanks <= 64, "as high as 64 leaves and one over");
   int height = 0;
   for (int rank = 0; rank < work.num_inputs; ++rank) {
-    partial[height++] = Load(static_cast<const T*>(work.in[rank])[offset]);
+    partial[height++] = leaf(Load(static_cast<const T*>(work.in[rank])[offset]));
     for (int merged = rank + 1; merged % 2 == 0; merged /= 2) {
       --height;
       partial[height - 1] = Combine<kOp>(partial[height - 1], partial[height]);
@@ -96,6 +96,26 @@ __device__ Compute<T> TreeOfMany(const Work<kMostRanks>& work, std::int64_t offs
 }
 
 template <typename T>
+__device__ Compute<T> AverageOfMany(const Work<kMostRanks>& work, std::int64_t offset) {
+  using C = Compute<T>;
+  if constexpr (std::is_integral_v<T>) {
+    ExactSum<T> sum;
+    for (int rank = 0; rank < work.num_inputs; ++rank) {
+      sum.Add(static_cast<const T*>(work.in[rank])[offset]);
+    }
+    return sum.Average(work.num_inputs);
+  } else {
+    const C sum = TreeOfMany<ReduceOp::kSum, T>(work, offset, [](C element) { return element; });
+    const C average = Divided(sum, work.num_inputs);
+    if (IsFinite(average)) return average;
+    const Downscale<C> scale = DownscaleFor<C>(work.num_inputs);
+    const C downscaled = TreeOfMany<ReduceOp::kSum, T>(
+        work, offset, [&](C element) { return Times(element, scale.factor); });
+    return AverageOfDownscaled(downscaled, scale);
+  }
+}
+
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
     ReduceManyKernel(const __grid_constant__ Work<kMostRanks> work) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
@@ -104,9 +124,13 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t row = i / work.width;
     const std::int64_t column = i - row * work.width;
     const std::int64_t offset = row * work.in_pitch + column;
-    Compute<T> value =
-        VisitTreeOp(work.op, [&]<ReduceOp kOp>() { return TreeOfMany<T, kOp>(work, offset); });
-    if (work.op == ReduceOp::kAverage) value = Averaged(value, work.num_inputs);
+    const Compute<T> value = VisitOp(work.op, [&]<ReduceOp kOp>() {
+      if constexpr (kOp == ReduceOp::kAverage) {
+        return AverageOfMany<T>(work, offset);
+      } else {
+        return TreeOfMany<kOp, T>(work, offset, [](Compute<T> element) { return element; });
+      }
+    });
     for (int out = 0; out < work.num_outputs; ++out) {
       static_cast<T*>(work.out[out])[row * work.out_pitch + column] = Rounded<T>(value);
     }

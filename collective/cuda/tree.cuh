@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "lockstep/collective/average.h"
 #include "lockstep/collective/collective_call.h"
 #include "lockstep/runtime/cuda/device_math.cuh"
 
@@ -57,14 +58,18 @@ __device__ __forceinline__ C Combine(C a, C b) {
   }
 }
 
-/// Divided by the number of ranks.
-template <typename C>
-__device__ __forceinline__ C Averaged(C sum, int num_ranks) {
-  if constexpr (std::is_same_v<C, float>) {
-    return __fdiv_rn(sum, static_cast<float>(num_ranks));
-  } else {
-    return sum / static_cast<C>(num_ranks);
-  }
+/// Rounded each, which the compiler leaves out where it fuses a product with a sum.
+__device__ __forceinline__ float Times(float value, float factor) {
+  return __fmul_rn(value, factor);
+}
+__device__ __forceinline__ double Times(double value, double factor) {
+  return __dmul_rn(value, factor);
+}
+__device__ __forceinline__ float Divided(float sum, int num_ranks) {
+  return __fdiv_rn(sum, static_cast<float>(num_ranks));
+}
+__device__ __forceinline__ double Divided(double sum, int num_ranks) {
+  return __ddiv_rn(sum, static_cast<double>(num_ranks));
 }
 
 /// The tree over values[0..num_ranks), num_ranks <= kMost: neighbours first, so that the left side
@@ -84,34 +89,78 @@ __device__ __forceinline__ C TreeOf(C (&values)[kMost], int num_ranks) {
   return values[0];
 }
 
-/// The reduction of one slot of every rank.
-template <ReduceOp kOp, typename T, int kMost>
-__device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMost], int num_ranks,
-                                               bool average) {
+/// The tree over leaf(element) of one lane of every rank's slot.
+template <ReduceOp kOp, typename T, int kMost, typename Leaf>
+__device__ __forceinline__ Compute<T> TreeOfLane(const Slot<T> (&slots)[kMost], int lane,
+                                                 int num_ranks, Leaf leaf) {
+  Compute<T> values[kMost];
+#pragma unroll
+  for (int rank = 0; rank < kMost; ++rank) values[rank] = leaf(Load(slots[rank].lanes[lane]));
+  return TreeOf<kOp>(values, num_ranks);
+}
+
+/// The average of one slot of every rank.
+template <typename T, int kMost>
+__device__ __forceinline__ Slot<T> AverageSlots(const Slot<T> (&slots)[kMost], int num_ranks) {
+  using C = Compute<T>;
   constexpr int kLanes = Slot<T>::kLanes;
-  Compute<T> reduced[kLanes];
+  C averages[kLanes];
+  if constexpr (std::is_integral_v<T>) {
 #pragma unroll
-  for (int lane = 0; lane < kLanes; ++lane) {
-    Compute<T> values[kMost];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      ExactSum<T> sum;
 #pragma unroll
-    for (int rank = 0; rank < kMost; ++rank) values[rank] = Load(slots[rank].lanes[lane]);
-    reduced[lane] = TreeOf<kOp>(values, num_ranks);
-  }
-  // One branch for all lanes, and no divisions where there is nothing to average.
-  if (kOp == ReduceOp::kSum && average) {
+      for (int rank = 0; rank < kMost; ++rank) {
+        if (rank < num_ranks) sum.Add(slots[rank].lanes[lane]);
+      }
+      averages[lane] = sum.Average(num_ranks);
+    }
+  } else {
+    bool all_finite = true;
 #pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) reduced[lane] = Averaged(reduced[lane], num_ranks);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const C sum =
+          TreeOfLane<ReduceOp::kSum>(slots, lane, num_ranks, [](C element) { return element; });
+      averages[lane] = Divided(sum, num_ranks);
+      all_finite = all_finite && IsFinite(averages[lane]);
+    }
+    // The largest float16 are small numbers in float32.
+    if (!std::is_same_v<T, Float16> && !all_finite) {
+      const Downscale<C> scale = DownscaleFor<C>(num_ranks);
+#pragma unroll
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const C sum = TreeOfLane<ReduceOp::kSum>(
+            slots, lane, num_ranks, [&](C element) { return Times(element, scale.factor); });
+        if (!IsFinite(averages[lane])) averages[lane] = AverageOfDownscaled(sum, scale);
+      }
+    }
   }
   Slot<T> result;
 #pragma unroll
-  for (int lane = 0; lane < kLanes; ++lane) result.lanes[lane] = Rounded<T>(reduced[lane]);
+  for (int lane = 0; lane < kLanes; ++lane) result.lanes[lane] = Rounded<T>(averages[lane]);
   return result;
 }
 
-/// Calls `visitor.template operator()<kOp>()` with the operation whose tree `op` takes. The branch
-/// is the same for all threads.
+/// The reduction of one slot of every rank.
+template <ReduceOp kOp, typename T, int kMost>
+__device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMost], int num_ranks) {
+  if constexpr (kOp == ReduceOp::kAverage) {
+    return AverageSlots(slots, num_ranks);
+  } else {
+    constexpr int kLanes = Slot<T>::kLanes;
+    Slot<T> result;
+#pragma unroll
+    for (int lane = 0; lane < kLanes; ++lane) {
+      result.lanes[lane] = Rounded<T>(
+          TreeOfLane<kOp>(slots, lane, num_ranks, [](Compute<T> element) { return element; }));
+    }
+    return result;
+  }
+}
+
+/// Calls `visitor.template operator()<op>()`. The branch is the same for all threads.
 template <typename Visitor>
-__device__ __forceinline__ decltype(auto) VisitTreeOp(ReduceOp op, Visitor&& visitor) {
+__device__ __forceinline__ decltype(auto) VisitOp(ReduceOp op, Visitor&& visitor) {
   switch (op) {
     case ReduceOp::kProduct:
       return visitor.template operator()<ReduceOp::kProduct>();
@@ -119,8 +168,9 @@ __device__ __forceinline__ decltype(auto) VisitTreeOp(ReduceOp op, Visitor&& vis
       return visitor.template operator()<ReduceOp::kMin>();
     case ReduceOp::kMax:
       return visitor.template operator()<ReduceOp::kMax>();
-    case ReduceOp::kSum:
     case ReduceOp::kAverage:
+      return visitor.template operator()<ReduceOp::kAverage>();
+    case ReduceOp::kSum:
       break;
   }
   return visitor.template operator()<ReduceOp::kSum>();
