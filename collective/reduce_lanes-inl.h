@@ -83,7 +83,8 @@ HWY_INLINE hn::Vec<D> FromFloat16(D d, V16 stored) {
   return hn::BitCast(d, hn::Or(result, sign));
 }
 
-// The same steps as Float16::FromFloat, where they are explained.
+// The same steps as Float16::FromFloat, where they are explained, but that the adder rounds
+// subnormals: 0.5's unit in the last place is 2^-24, the smallest float16.
 template <class D>
 HWY_INLINE hn::Vec<StoredTag<Float16, D>> ToFloat16(D d, hn::Vec<D> v) {
   const hn::RebindToSigned<D> di;

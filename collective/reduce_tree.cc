@@ -13,6 +13,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "lockstep/collective/reduce_tree-inl.h"
+#include "lockstep/runtime/float_mode.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lockstep::internal {
@@ -161,6 +162,7 @@ HWY_EXPORT(FirstNanOnTarget);
 void ReduceTree(DType dtype, ReduceOp op, absl::Span<const void* const> inputs,
                 absl::Span<void* const> outputs, std::int64_t count, bool streaming) {
   if (count <= 0 || inputs.empty() || outputs.empty()) return;
+  const DefaultFloatMode mode;  // the arithmetic is behind a pointer
   HWY_DYNAMIC_DISPATCH(ReduceTreeOnTarget)
   (dtype, op, inputs, outputs, static_cast<std::size_t>(count), streaming);
 }

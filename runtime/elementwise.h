@@ -5,7 +5,9 @@
 // worker's thread; inputs may be shared with other ranks, as long as nobody writes to them.
 // Floating types only unless it says otherwise; 16-bit types are computed in float32 and rounded
 // once on the way out. Inputs may be slices whose last axis has stride 1. An output may be one of
-// the inputs itself, but may not overlap one partly. A tensor of no elements is done at once.
+// the inputs itself, but may not overlap one partly. A tensor of no elements is done at once. The
+// bits do not depend on the floating-point mode that the calling thread is in (rounding, subnormals
+// flushed, traps), which is left as it was; nor do those of matmul.h, random.h and update.h.
 #ifndef LOCKSTEP_RUNTIME_ELEMENTWISE_H_
 #define LOCKSTEP_RUNTIME_ELEMENTWISE_H_
 
