@@ -2,6 +2,7 @@
 #include "lockstep/layers/linear.h"
 #include "lockstep/layers/parallel_mlp.h"
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/float_modes.h"
 #include "lockstep/tests/layers/sharded.h"
 
 namespace lockstep::testing {
@@ -65,6 +66,29 @@ TEST_CASE("The layers of an MLP start differently, and the same at every world s
   REQUIRE_FALSE(SameBits((*split)[0], (*split)[2]));
   REQUIRE_FALSE(SameBits((*split)[1], (*split)[3]));
   for (std::size_t i = 0; i < 4; ++i) REQUIRE(SameBits((*split)[i], (*whole)[i]));
+}
+
+TEST_CASE("Layers start with the same values in every floating-point mode of the host's thread") {
+  const auto make_in = [](const FloatMode& mode) -> LayerMaker {
+    const LayerMaker make = Make(Linear::Options{.in_features = 3, .out_features = 5, .seed = 9});
+    return [=](Worker& worker, Communicator& comm) {
+      const FloatState own = ReadFloatState();
+      WriteFloatState(mode.state);
+      auto layer = make(worker, comm);
+      WriteFloatState(own);
+      return layer;
+    };
+  };
+  auto alone = Group::Create(1);
+  REQUIRE_OK(alone);
+  const auto expected = StartingValues(*alone, make_in({"default", ReadFloatState()}));
+  REQUIRE_OK(expected);
+  for (const FloatMode& mode : kFloatModes) {
+    INFO(mode.name);
+    const auto values = StartingValues(*alone, make_in(mode));
+    REQUIRE_OK(values);
+    CHECK(SameBits((*values)[0], (*expected)[0]));
+  }
 }
 
 }  // namespace lockstep::testing
