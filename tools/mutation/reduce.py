@@ -1,0 +1,63 @@
+"""Edits of the arithmetic of reductions on the CPU, judged by the tests of collectives."""
+from mutant import Mutant
+
+PROGRAMS = ["collective_test"]
+EDITS = {
+    "collective/average.h": [
+        Mutant("while (power < static_cast<C>(num_ranks))", "while (2 * power < static_cast<C>(num_ranks))"),
+        Mutant("if (IsFinite(average) || !IsFinite(sum)) return average;", "if (IsFinite(average)) return average;"),
+        Mutant("return average > 0 ? kLargest<C> : -kLargest<C>;", "return kLargest<C>;"),
+        Mutant("return value >= -kLargest<C> && value <= kLargest<C>;", "return value <= kLargest<C>;"),
+        Mutant("static_cast<double>(sum) / num_ranks", "static_cast<float>(sum) / static_cast<float>(num_ranks)"),
+        Mutant("std::int64_t upper = high + (low >> 32);", "std::int64_t upper = high;"),
+        Mutant("if (upper == static_cast<std::int32_t>(upper))", "if (true)"),
+        Mutant("if (upper == static_cast<std::int32_t>(upper))", "if (false)",
+               equivalent="only quicker than the digits"),
+        Mutant("upper = -upper - (lower != 0);", "upper = -upper;"),
+        Mutant("negative ? 0 - magnitude : magnitude", "magnitude"),
+    ],
+    "collective/reduce_tree-inl.h": [
+        Mutant("std::bit_floor(count - 1)", "std::bit_floor(count) / 2"),
+        Mutant("const bool is_exact = std::has_single_bit(num_ranks);", "const bool is_exact = true;"),
+        Mutant("zeros = hn::Add(zeros, hn::Mul(average, hn::Zero(d)));", "zeros = hn::Mul(average, hn::Zero(d));"),
+        Mutant("return hn::AllFalse(d, hn::IsNaN(zeros));", "return true;"),
+        Mutant("if (!IsFinite(result[k])) result[k] =", "result[k] ="),
+        Mutant("for (std::size_t k = 0; k < count; ++k) result[k] *= factor;", ""),
+        Mutant("SumDownscaled<T>(inputs, begin, count, scale.factor, sums);",
+               "SumDownscaled<T>(inputs, 0, count, scale.factor, sums);"),
+        Mutant("AverageIntegers(pass.inputs, pass.in_begin + i, count, averages);",
+               "AverageIntegers(pass.inputs, i, count, averages);"),
+        Mutant("AverageFloats<T>(pass.inputs, pass.in_begin + i, count, averages);",
+               "AverageFloats<T>(pass.inputs, i, count, averages);"),
+        Mutant("std::fill_n(result + count, (lanes - count % lanes) % lanes, Compute{0});", "",
+               equivalent="what stands behind the block is not read; it may ask for the second look, no more"),
+    ],
+    "collective/reduce_tree.cc": [
+        Mutant("const DefaultFloatMode mode;", ""),
+        Mutant("if (misalignment(output) != first) return -1;", ""),
+        Mutant("return FirstAbove(static_cast<const BFloat16*>(data), count, 0x7F80);",
+               "return FirstAbove(static_cast<const BFloat16*>(data), count, 0x7F7F);"),
+    ],
+    "collective/reduce_lanes-inl.h": [
+        Mutant("hn::IfThenElse(hn::Eq(a, b), hn::Or(a, b), lesser)", "lesser"),
+        Mutant("hn::IfThenElse(hn::Eq(a, b), hn::And(a, b), greater)", "hn::IfThenElse(hn::Eq(a, b), hn::Or(a, b), greater)"),
+        Mutant("hn::IfThenElse(is_nan, hn::Set(du, 0x7FC00000u), rounded)", "rounded"),
+        Mutant("hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd)", "hn::Add(bits, hn::Set(du, 0x8000u))"),
+    ],
+    "collective/cpu_transport.cc": [
+        Mutant("lines * (round.rank + 1) / ranks * kSliceElements", "lines / ranks * (round.rank + 1) * kSliceElements"),
+        Mutant("for (int r = 0; r < round.rank; ++r) offset += round.calls[static_cast<std::size_t>(r)]->out_width;",
+               "for (int r = 0; r < round.rank; ++r) offset += mine.out_width;"),
+        Mutant("At(round.calls[r]->in, row * mine.in_width + offset + at, mine.dtype)",
+               "At(round.calls[r]->in, row * mine.in_width + offset, mine.dtype)"),
+        Mutant("const std::int64_t begin = round.rank < s ? 0 : half;", "const std::int64_t begin = 0;"),
+    ],
+    "runtime/float_mode.cc": [
+        Mutant("kDefaultControl = 0x1F80;", "kDefaultControl = 0x1FC0;"),
+        Mutant("if (control_ != kDefaultControl) WriteControl(kDefaultControl);", ""),
+        Mutant("if (ReadFlags() != flags_) WriteFlags(flags_);", ""),
+        Mutant("if (ReadControl() != control_) WriteControl(control_);", ""),
+        Mutant("void WriteControl(std::uint64_t control) { Write(control | ReadFlags()); }",
+               "void WriteControl(std::uint64_t control) { Write(control); }"),
+    ],
+}
