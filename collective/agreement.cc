@@ -11,6 +11,20 @@ namespace {
 
 using Calls = absl::Span<const CollectiveCall* const>;
 
+// In what tensors of one kind, seen flat alike or not, have another shape.
+const char* DifferingShape(const CollectiveCall& a, const CollectiveCall& b) {
+  const bool both = a.details != nullptr && b.details != nullptr;
+  if (both && a.details->axis != b.details->axis) return "axis";
+  switch (a.kind) {
+    case CollectiveKind::kReduceScatter:
+      return "input shape";
+    case CollectiveKind::kAllGather:
+      return "output shape";
+    default:
+      return "shape";
+  }
+}
+
 // The first field in which a rank differs from rank 0, or null.
 const char* DifferingField(const CollectiveCall& a, const CollectiveCall& b) {
   if (a.kind != b.kind) return "operation";
@@ -18,6 +32,7 @@ const char* DifferingField(const CollectiveCall& a, const CollectiveCall& b) {
   if (a.dtype != b.dtype) return "element type";
   if (a.op != b.op) return "reduction";
   if (a.root != b.root) return "root";
+  if (a.shape_mix != b.shape_mix) return DifferingShape(a, b);
   if (a.outer != b.outer) return "number of rows before the split axis";
   switch (a.kind) {
     case CollectiveKind::kAllReduce:
@@ -89,9 +104,9 @@ absl::Status CheckExchange(Calls calls) {
   for (std::size_t s = 0; s < calls.size(); ++s) {
     for (std::size_t r = 0; r < calls.size(); ++r) {
       const std::int64_t sent =
-          CountFor(calls[s]->send_counts, calls[s]->in_width, r, calls.size());
+          CountFor(calls[s]->send_counts(), calls[s]->in_width, r, calls.size());
       const std::int64_t expected =
-          CountFor(calls[r]->receive_counts, calls[r]->out_width, s, calls.size());
+          CountFor(calls[r]->receive_counts(), calls[r]->out_width, s, calls.size());
       if (sent == expected) continue;
       return absl::FailedPreconditionError(absl::StrCat("all_to_all: rank ", s, " sends ", sent,
                                                         " elements to rank ", r, ", which expects ",

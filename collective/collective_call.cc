@@ -1,5 +1,8 @@
 #include "lockstep/collective/collective_call.h"
 
+#include <vector>
+
+#include "absl/strings/str_join.h"
 #include "lockstep/runtime/status.h"
 
 namespace lockstep {
@@ -9,13 +12,49 @@ bool Reduces(CollectiveKind kind) {
   return kind == CollectiveKind::kAllReduce || kind == CollectiveKind::kReduceScatter;
 }
 
-// "float32 x 4096, sum", or nothing for calls without data.
+bool HasParts(CollectiveKind kind) {
+  return kind == CollectiveKind::kReduceScatter || kind == CollectiveKind::kAllGather;
+}
+
+std::string Brackets(absl::Span<const std::int64_t> shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+// Whether the call asks for as many elements as its shape has. One that was changed on its way
+// does not. Wraps around like the counts.
+bool HasShape(const CollectiveCall& call) {
+  std::uint64_t size = 1;
+  for (const std::int64_t extent : call.details->shape) size *= static_cast<std::uint64_t>(extent);
+  const bool gathers = call.kind == CollectiveKind::kAllGather;
+  return static_cast<std::int64_t>(size) == (gathers ? call.out_count() : call.in_count());
+}
+
+// "x 4096", "x 10 -> 3", "[64, 64]" or "[4, 4] -> [2, 4], axis 0".
+std::string Extents(const CollectiveCall& call) {
+  const bool flat = call.details == nullptr || call.kind == CollectiveKind::kAllToAll;
+  if (flat || !HasShape(call)) {
+    const bool same = call.in_count() == call.out_count();
+    return absl::StrCat("x ", call.in_count(), same ? "" : absl::StrCat(" -> ", call.out_count()));
+  }
+  const CallDetails& details = *call.details;
+  const bool gathers = call.kind == CollectiveKind::kAllGather;
+  if (!HasParts(call.kind)) return Brackets(details.shape);
+  std::vector<std::int64_t> part(details.shape.begin(), details.shape.end());
+  part[static_cast<std::size_t>(details.axis)] = details.part;
+  const std::string in = Brackets(gathers ? part : details.shape);
+  const std::string out = Brackets(gathers ? details.shape : part);
+  return absl::StrCat(in, in == out ? "" : absl::StrCat(" -> ", out), ", axis ", details.axis);
+}
+
+// " (float32 x 4096, sum)", or nothing for calls without data.
 std::string Arguments(const CollectiveCall& call) {
   if (IsMeeting(call.kind)) return "";
-  std::string text = absl::StrCat(" (", Name(call.dtype), " x ", call.in_count());
-  if (call.out_count() != call.in_count()) absl::StrAppend(&text, " -> ", call.out_count());
+  std::string text = absl::StrCat(" (", Name(call.dtype), " ", Extents(call));
   if (Reduces(call.kind)) absl::StrAppend(&text, ", ", Name(call.op));
   if (call.kind == CollectiveKind::kBroadcast) absl::StrAppend(&text, ", root ", call.root);
+  if (call.kind == CollectiveKind::kAllToAll && call.in_place()) {
+    absl::StrAppend(&text, ", in place");
+  }
   return absl::StrCat(text, ")");
 }
 
@@ -72,6 +111,21 @@ std::string CollectiveCall::Describe() const {
 std::string CollectiveCall::Describe(std::uint64_t round) const {
   return absl::StrCat(Name(kind), " #", round, Arguments(*this),
                       capturing ? ", being captured" : "");
+}
+
+std::uint64_t MixShape(absl::Span<const std::int64_t> shape, int axis) {
+  std::uint64_t mix = (shape.size() << 32) + static_cast<std::uint64_t>(axis) + 1;
+  // Each step can be undone, so what differs once stays different.
+  const auto stir = [&mix] {
+    mix *= 0x9E3779B97F4A7C15u;
+    mix ^= mix >> 32;
+  };
+  for (const std::int64_t extent : shape) {
+    stir();
+    mix ^= static_cast<std::uint64_t>(extent);
+  }
+  stir();
+  return mix;
 }
 
 }  // namespace lockstep

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/types/span.h"
 #include "lockstep/runtime/dtype.h"
 
 namespace lockstep {
@@ -50,6 +51,18 @@ absl::string_view Name(ReduceOp op);
 /// The inverse. kInvalidArgument: none of them.
 absl::StatusOr<ReduceOp> ParseReduceOp(absl::string_view name);
 
+/// What few rounds look at: the parts of an all_to_all, and shapes for messages.
+struct CallDetails {
+  /// The tensor that all ranks must have alike: the output of an all_gather, else the input. It is
+  /// split or joined along `axis`, where the rank's part of it has `part` elements.
+  absl::Span<const std::int64_t> shape = {};
+  int axis = 0;
+  std::int64_t part = 0;
+  /// all_to_all: elements for, and from, each rank; null means equal parts.
+  const std::int64_t* send_counts = nullptr;
+  const std::int64_t* receive_counts = nullptr;
+};
+
 /// One rank's call. Counts are elements. Inputs and outputs are seen as [outer, width]: the axes
 /// before the one that is split or joined, and everything from it on; only reduce-scatter and
 /// all-gather have an outer above 1.
@@ -65,19 +78,32 @@ struct CollectiveCall {
   std::int64_t out_width = 0;
   const void* in = nullptr;
   void* out = nullptr;
-  /// all_to_all: elements for, and from, each rank; null means equal parts.
-  const std::int64_t* send_counts = nullptr;
-  const std::int64_t* receive_counts = nullptr;
+  /// See MixShape; 0 for tensors of one axis and where shapes do not matter.
+  std::uint64_t shape_mix = 0;
+  /// Null for tensors of one axis and equal parts. Valid while the rank is in the call.
+  const CallDetails* details = nullptr;
 
   std::int64_t in_count() const { return outer * in_width; }
   std::int64_t out_count() const { return outer * out_width; }
   bool in_place() const { return in == out && in_width > 0; }
+  const std::int64_t* send_counts() const {
+    return details == nullptr ? nullptr : details->send_counts;
+  }
+  const std::int64_t* receive_counts() const {
+    return details == nullptr ? nullptr : details->receive_counts;
+  }
 
-  /// "all_reduce (float32 x 4096, sum)"; with a round number, "all_reduce #42 (float32 x 4096,
-  /// sum)".
+  /// "all_reduce (float32 x 4096, sum)", or with other than one axis "all_reduce (float32 [64, 64],
+  /// sum)", "reduce_scatter (float32 [4, 4] -> [2, 4], axis 0, sum)"; with a round number,
+  /// "all_reduce #42 (float32 x 4096, sum)". Calls that may not meet in one round never have the
+  /// same text, but for the counts of an all_to_all.
   std::string Describe() const;
   std::string Describe(std::uint64_t round) const;
 };
+
+/// A number that tells shapes and axes apart: surely where one extent differs, and with a chance of
+/// 2^-64 to the contrary where more do.
+std::uint64_t MixShape(absl::Span<const std::int64_t> shape, int axis);
 
 }  // namespace lockstep
 

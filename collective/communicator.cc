@@ -15,12 +15,17 @@ absl::Status SameShape(absl::string_view what, const Tensor& in, const Tensor& o
   });
 }
 
-// For operations that split or join along `axis`: all other axes are equal.
-absl::Status SameButAxis(absl::string_view what, const Tensor& in, const Tensor& out, int axis) {
-  if (axis < 0 || axis >= in.num_axes()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": axis ", axis, " of ", in.ToString(),
-                                                   "; it must be from 0 to ", in.num_axes() - 1));
+// For operations that split or join along `axis`: all other axes are equal. Counts `axis` from the
+// front when it is OK.
+absl::Status SameButAxis(absl::string_view what, const Tensor& in, const Tensor& out, int& axis) {
+  const int axes = in.num_axes();
+  if (axis < -axes || axis >= axes) {
+    const std::string right =
+        axes == 0 ? "it has none" : absl::StrCat("it must be from ", -axes, " to ", axes - 1);
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": axis ", axis, " of ", in.ToString(), "; ", right));
   }
+  if (axis < 0) axis += axes;
   bool same = out.num_axes() == in.num_axes();
   for (int other = 0; same && other < in.num_axes(); ++other) {
     same = other == axis || out.extent(other) == in.extent(other);
@@ -40,12 +45,25 @@ std::int64_t Product(const Shape& shape, int begin, int end) {
   return static_cast<std::int64_t>(product);
 }
 
+// What all ranks must have alike. Tensors of one axis are told apart by their counts.
+void SeeShape(CollectiveCall& call, CallDetails& details, const Shape& shape, int axis = 0) {
+  if (shape.size() == 1) return;
+  details.shape = shape;
+  details.axis = axis;
+  call.shape_mix = MixShape(shape, axis);
+  call.details = &details;
+}
+
 // Sees both tensors as [outer, width], where width holds `axis` and all after it. Only once their
 // shapes are checked.
-void SeeAlongAxis(CollectiveCall& call, const Tensor& in, const Tensor& out, int axis) {
+void SeeAlongAxis(CollectiveCall& call, CallDetails& details, const Tensor& in, const Tensor& out,
+                  int axis) {
+  const bool gathers = call.kind == CollectiveKind::kAllGather;
   call.outer = Product(in.shape(), 0, axis);
   call.in_width = Product(in.shape(), axis, in.num_axes());
   call.out_width = Product(out.shape(), axis, out.num_axes());
+  details.part = (gathers ? in : out).extent(axis);
+  SeeShape(call, details, (gathers ? out : in).shape(), axis);
 }
 
 absl::Status CheckCounts(absl::string_view which, absl::Span<const std::int64_t> counts,
@@ -106,25 +124,27 @@ bool Overlap(const Tensor& a, const Tensor& b) {
 absl::Status Communicator::AllReduce(const Tensor& in, const Tensor& out, ReduceOp op) {
   CollectiveCall call{
       .kind = CollectiveKind::kAllReduce, .op = op, .in_width = in.size(), .out_width = out.size()};
+  CallDetails details;
+  SeeShape(call, details, in.shape());
   return CheckAndExecute(call, SameShape("all_reduce", in, out), in, out);
 }
 
 absl::Status Communicator::ReduceScatter(const Tensor& in, const Tensor& out, ReduceOp op,
                                          int axis) {
   CollectiveCall call{.kind = CollectiveKind::kReduceScatter, .op = op};
-  if (axis < 0) axis += in.num_axes();
+  CallDetails details;
   absl::Status shapes =
       OutOfMemoryAsStatus([&] { return SameButAxis("reduce_scatter", in, out, axis); });
-  if (shapes.ok()) SeeAlongAxis(call, in, out, axis);
+  if (shapes.ok()) SeeAlongAxis(call, details, in, out, axis);
   return CheckAndExecute(call, std::move(shapes), in, out);
 }
 
 absl::Status Communicator::AllGather(const Tensor& in, const Tensor& out, int axis) {
   CollectiveCall call{.kind = CollectiveKind::kAllGather};
-  if (axis < 0) axis += in.num_axes();
+  CallDetails details;
   absl::Status shapes =
       OutOfMemoryAsStatus([&] { return SameButAxis("all_gather", in, out, axis); });
-  if (shapes.ok()) SeeAlongAxis(call, in, out, axis);
+  if (shapes.ok()) SeeAlongAxis(call, details, in, out, axis);
   return CheckAndExecute(call, std::move(shapes), in, out);
 }
 
@@ -133,6 +153,8 @@ absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int ro
                       .root = root,
                       .in_width = in.size(),
                       .out_width = out.size()};
+  CallDetails details;
+  SeeShape(call, details, in.shape());
   absl::Status shapes = SameShape("broadcast", in, out);
   if (shapes.ok() && (root < 0 || root >= world_size_)) {
     shapes = OutOfMemoryAsStatus([&] {
@@ -147,15 +169,16 @@ absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int ro
 absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
                                     absl::Span<const std::int64_t> send_counts,
                                     absl::Span<const std::int64_t> receive_counts) {
-  CollectiveCall call{.kind = CollectiveKind::kAllToAll,
-                      .in_width = in.size(),
-                      .out_width = out.size(),
-                      .send_counts = send_counts.empty() ? nullptr : send_counts.data(),
-                      .receive_counts = receive_counts.empty() ? nullptr : receive_counts.data()};
+  CollectiveCall call{
+      .kind = CollectiveKind::kAllToAll, .in_width = in.size(), .out_width = out.size()};
+  const CallDetails details{
+      .send_counts = send_counts.empty() ? nullptr : send_counts.data(),
+      .receive_counts = receive_counts.empty() ? nullptr : receive_counts.data()};
+  const bool uneven = !send_counts.empty() || !receive_counts.empty();
+  if (uneven) call.details = &details;
   absl::Status counts = OutOfMemoryAsStatus([&] {
     LOCKSTEP_RETURN_IF_ERROR(CheckCounts("send", send_counts, in, world_size_));
     LOCKSTEP_RETURN_IF_ERROR(CheckCounts("receive", receive_counts, out, world_size_));
-    const bool uneven = !send_counts.empty() || !receive_counts.empty();
     if (!uneven || in.size() == 0 || in.raw_data() != out.raw_data()) return absl::OkStatus();
     return absl::InvalidArgumentError(
         "all_to_all: in and out are one tensor, and counts are given; give out memory of its own");

@@ -129,8 +129,8 @@ void AllToAll(const Round& round) {
   const CollectiveCall& mine = round.mine();
   for (int s = 0; s < round.world_size(); ++s) {
     const CollectiveCall& from = *round.calls[static_cast<std::size_t>(s)];
-    const Part sent = PartOf(from.send_counts, from.in_width, round.rank, round.world_size());
-    const Part received = PartOf(mine.receive_counts, mine.out_width, s, round.world_size());
+    const Part sent = PartOf(from.send_counts(), from.in_width, round.rank, round.world_size());
+    const Part received = PartOf(mine.receive_counts(), mine.out_width, s, round.world_size());
     CopySteps(round, At(from.in, sent.offset, mine.dtype),
               At(mine.out, received.offset, mine.dtype), sent.count);
     if (round.failed()) return;

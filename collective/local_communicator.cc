@@ -114,7 +114,8 @@ absl::Status LocalCommunicator::Poisoned(CollectiveKind kind, int culprit, std::
 }
 
 absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
-  LocalGroup::Record record{.call = call};
+  LocalGroup::Record& record = MyRecord();
+  record.Bring(call, world_size());
   const bool check_nan = group_->options().check_nan && HasFloatingInput(call);
   if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
   Transport& transport = group_->transport();
@@ -122,7 +123,7 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   if (side_stream_pending_ && !on_side_stream_) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());
   record.call.capturing = transport.IsCapturing(rank());
   LOCKSTEP_RETURN_IF_ERROR(OrFail(call.kind, transport.Prepare(rank(), record.call)));
-  LOCKSTEP_RETURN_IF_ERROR(Publish(std::move(record)));
+  LOCKSTEP_RETURN_IF_ERROR(Publish());
   if (check_nan) LOCKSTEP_RETURN_IF_ERROR(CheckNoNan());
   // Nobody waits for a barrier's data, and a rank's record is safe until the round after the next.
   if (call.kind == CollectiveKind::kBarrier) return absl::OkStatus();
@@ -176,8 +177,7 @@ void LocalCommunicator::LeaveOutOfMemory() {
   group_->AwaitAllMoved(done);
 }
 
-absl::Status LocalCommunicator::Publish(LocalGroup::Record record) {
-  MyRecord() = std::move(record);
+absl::Status LocalCommunicator::Publish() {
   LocalGroup::Slot& mine = group_->slot(rank());
   mine.kind.store(MyRecord().call.kind, std::memory_order_relaxed);
   // Release pairs with the acquire in LocalGroup::DescribeMissing; those who meet see it through
@@ -287,8 +287,11 @@ absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color
 
 absl::Status LocalCommunicator::ExchangeChildren(int color, int key,
                                                  std::unique_ptr<Communicator>& end) {
-  LOCKSTEP_RETURN_IF_ERROR(
-      Publish({.call = {.kind = CollectiveKind::kSplit}, .color = color, .key = key}));
+  LocalGroup::Record& record = MyRecord();
+  record.Bring({.kind = CollectiveKind::kSplit}, world_size());
+  record.color = color;
+  record.key = key;
+  LOCKSTEP_RETURN_IF_ERROR(Publish());
   std::vector<int> members;
   for (int other = 0; other < world_size(); ++other) {
     if (color >= 0 && group_->record(other, round_).color == color) members.push_back(other);
@@ -301,7 +304,7 @@ absl::Status LocalCommunicator::ExchangeChildren(int color, int key,
     if (color >= 0 && members.front() == rank()) {
       auto made = MakeChild(members);
       LOCKSTEP_RETURN_IF_ERROR(OrFail(CollectiveKind::kSplit, made.status()));
-      MyRecord().child = *std::move(made);
+      record.child = *std::move(made);
     }
   }
   LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));

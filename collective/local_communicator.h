@@ -33,8 +33,8 @@ class alignas(128) LocalCommunicator final : public Communicator {
   // Begins a round, unless this rank is in another call, or knows that the group has failed.
   absl::Status Enter(CollectiveKind kind);
   absl::Status RunRound(const CollectiveCall& call);
-  // Puts `record` where the others see it and meets them: OK when all agree.
-  absl::Status Publish(LocalGroup::Record record);
+  // Shows this rank's record to the others and meets them: OK when all agree.
+  absl::Status Publish();
   // Called by the rank that comes last.
   bool AllAgree();
   absl::Status CheckNoNan();

@@ -40,6 +40,24 @@ bool Await(std::chrono::nanoseconds timeout, Done done) {
 
 }  // namespace
 
+void LocalGroup::Record::Bring(const CollectiveCall& brought, int world_size) {
+  call = brought;
+  first_nan = -1;
+  child = nullptr;
+  if (brought.details == nullptr) return;
+  details = *brought.details;
+  shape_.assign(details.shape.begin(), details.shape.end());
+  details.shape = shape_;
+  const auto keep = [world_size](const std::int64_t*& counts, std::vector<std::int64_t>& copy) {
+    if (counts == nullptr) return;
+    copy.assign(counts, counts + world_size);
+    counts = copy.data();
+  };
+  keep(details.send_counts, send_counts_);
+  keep(details.receive_counts, receive_counts_);
+  call.details = &details;
+}
+
 absl::StatusOr<std::shared_ptr<LocalGroup>> LocalGroup::Create(
     std::vector<Stream> streams, std::vector<int> task_ranks,
     std::shared_ptr<TaskObservers> observers, Options options) {

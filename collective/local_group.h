@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "lockstep/collective/barrier_word.h"
 #include "lockstep/collective/collective_call.h"
 #include "lockstep/collective/transport.h"
@@ -53,13 +54,24 @@ class LocalGroup final : public TaskObserver {
   /// What a rank brings to a round. The call is one cache line by itself: the only one that others
   /// read in most rounds.
   struct alignas(128) Record {
+    /// Takes a call over, and whatever memory of the caller's it points to but the tensors': others
+    /// may look at it while this rank leaves the round that it has given up.
+    void Bring(const CollectiveCall& brought, int world_size);
+
     CollectiveCall call;
+    CallDetails details;
     std::int64_t first_nan = -1;
     /// Split: which group, and where in it.
     int color = 0;
     int key = 0;
     /// Split: the new group, left here by its first rank.
     std::shared_ptr<LocalGroup> child = nullptr;
+
+   private:
+    // What `details` points to: once grown, they need no memory any more.
+    absl::InlinedVector<std::int64_t, 4> shape_;
+    std::vector<std::int64_t> send_counts_;
+    std::vector<std::int64_t> receive_counts_;
   };
 
   static_assert(sizeof(CollectiveCall) == 64);

@@ -46,11 +46,11 @@ class Planner {
   ExchangePlan AllToAll() {
     for (int r = 0; r < num_ranks(); ++r) {
       for (int s = 0; s < num_ranks(); ++s) {
-        const FlatPart sent = PartOf(Call(r).send_counts, Call(r).in_width, s, num_ranks());
+        const FlatPart sent = PartOf(Call(r).send_counts(), Call(r).in_width, s, num_ranks());
         Note(sent.count);
         if (r == round_.rank) Send(s) = Flat(mine_.in, sent.offset, sent.count);
       }
-      const FlatPart received = PartOf(mine_.receive_counts, mine_.out_width, r, num_ranks());
+      const FlatPart received = PartOf(mine_.receive_counts(), mine_.out_width, r, num_ranks());
       Receive(r) = Flat(mine_.out, received.offset, received.count);
     }
     return plan_;

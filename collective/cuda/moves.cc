@@ -81,9 +81,9 @@ class Mover {
     for (int s = 0; s < round_.world_size(); ++s) {
       const CollectiveCall& from = Call(s);
       const FlatPart sent =
-          PartOf(from.send_counts, from.in_width, round_.rank, round_.world_size());
+          PartOf(from.send_counts(), from.in_width, round_.rank, round_.world_size());
       const FlatPart received =
-          PartOf(mine_.receive_counts, mine_.out_width, s, round_.world_size());
+          PartOf(mine_.receive_counts(), mine_.out_width, s, round_.world_size());
       LOCKSTEP_RETURN_IF_ERROR(CopyRows(At(mine_.out, received.offset), 0, At(from.in, sent.offset),
                                         0, received.count, 1));
     }

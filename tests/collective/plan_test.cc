@@ -180,6 +180,7 @@ TEST_CASE("the tiles of all blocks cover every slot of a slice once, and fit the
 struct Exchange {
   Exchange(CollectiveKind kind, int num_ranks, std::int64_t outer, bool even) {
     const auto ranks = static_cast<std::size_t>(num_ranks);
+    details.resize(ranks);
     for (std::size_t r = 0; r < ranks; ++r) {
       widths.push_back(even ? 6 : static_cast<std::int64_t>(r * 5 % 4));
     }
@@ -204,8 +205,8 @@ struct Exchange {
     for (std::size_t r = 0; r < ranks; ++r) {
       calls[r].in = in[r].data();
       if (kind == CollectiveKind::kAllToAll) {
-        calls[r].send_counts = widths.data();
-        calls[r].receive_counts = received[r].data();
+        details[r] = {.send_counts = widths.data(), .receive_counts = received[r].data()};
+        calls[r].details = &details[r];
       }
       pointers.push_back(&calls[r]);
     }
@@ -227,6 +228,7 @@ struct Exchange {
   std::vector<std::int64_t> widths;
   std::vector<std::vector<std::int64_t>> received;
   std::vector<std::vector<std::int64_t>> in;
+  std::vector<CallDetails> details;
   std::vector<CollectiveCall> calls;
   std::vector<const CollectiveCall*> pointers;
 };
