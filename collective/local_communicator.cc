@@ -65,12 +65,17 @@ absl::Status LocalCommunicator::Refuse(const CollectiveCall& call, absl::Status 
   LOCKSTEP_RETURN_IF_ERROR(Enter(call.kind));
   const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
   group_->slot(rank()).knows_failure = true;
-  group_->Fail(rank(), epoch_, [&] {
-    if (IsOutOfMemory(error)) return error;
-    return absl::AbortedError(
-        absl::StrCat("rank ", rank(), " refused its call: ", error.message()));
+  const auto known = group_->word().health();
+  return OutOfMemoryAsStatus([&] {
+    if (known.epoch != epoch_) return Stale(call.kind);
+    if (known.culprit >= 0) return Poisoned(Name(call.kind), known);
+    group_->Fail(rank(), epoch_, [&] {
+      if (IsOutOfMemory(error)) return error;
+      return absl::AbortedError(
+          absl::StrCat("rank ", rank(), " refused its call: ", error.message()));
+    });
+    return error;
   });
-  return error;
 }
 
 absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
@@ -84,19 +89,16 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
                        " is in another call already, on another thread; a rank is one thread"));
     });
   }
+  absl::Status health = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
   // Who knows of no failure need not look at the word, which costs a miss: it finds out when it
   // arrives.
-  if (mine.knows_failure) {
-    const auto health = group_->word().health();
-    if (health.culprit >= 0) {
-      return OutOfMemoryAsStatus([&] { return Poisoned(kind, health.culprit, health.epoch); });
-    }
-    mine.knows_failure = false;
-    mine.epoch = health.epoch;
+  if (mine.knows_failure || !health.ok()) {
+    const auto known = group_->word().health();
+    mine.knows_failure = known.culprit >= 0 || !health.ok();
+    if (known.culprit >= 0) return OutOfMemoryAsStatus([&] { return Poisoned(Name(kind), known); });
+    mine.epoch = known.epoch;
   }
-  if (absl::Status health = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
-      !health.ok()) {
-    mine.knows_failure = true;
+  if (!health.ok()) {
     group_->Fail(rank(), mine.epoch, [&] { return health; });
     return health;
   }
@@ -106,11 +108,18 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
   return absl::OkStatus();
 }
 
-absl::Status LocalCommunicator::Poisoned(CollectiveKind kind, int culprit, std::uint32_t epoch) {
-  const absl::Status cause = group_->Diagnosis(culprit, epoch);
+absl::Status LocalCommunicator::Poisoned(absl::string_view what, const Word::Health& health) {
+  const absl::Status cause = group_->Diagnosis(health.culprit, health.epoch);
   return absl::AbortedError(
-      absl::StrCat(Name(kind), ": the group is poisoned until Reset(); first cause: ",
+      absl::StrCat(what, ": the group is poisoned until Reset(); first cause: ",
                    absl::StatusCodeToString(cause.code()), ": ", cause.message()));
+}
+
+absl::Status LocalCommunicator::Stale(CollectiveKind kind) const {
+  return absl::CancelledError(absl::StrCat(
+      Name(kind), ": rank ", rank(),
+      " missed a failure of the group, which has been reset since; this call belonged to the round "
+      "that failed, and the next one joins the others"));
 }
 
 absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
@@ -228,7 +237,8 @@ absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
   total_wait_ += outcome.waited;
   max_wait_ = std::max(max_wait_, outcome.waited);
   if (stage == Progress::Stage::kPublished && outcome.last) num_last_arrivals_ += 1;
-  return outcome.verdict == Word::Verdict::kCompleted ? absl::OkStatus() : Failed(outcome, stage);
+  if (outcome.verdict == Word::Verdict::kCompleted) return absl::OkStatus();
+  return Failed(outcome, stage);
 }
 
 absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::Stage stage) {
@@ -239,14 +249,11 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
   const bool all_moved =
       stage != Progress::Stage::kMoved || group_->AwaitAllMoved({epoch_, round_, stage});
   const CollectiveCall& mine = MyRecord().call;
-  if (outcome.verdict == Word::Verdict::kStale) {
-    return absl::CancelledError(absl::StrCat(
-        Name(mine.kind), ": rank ", rank(),
-        " missed a failure of the group, which has been reset since; this call belonged "
-        "to the round that failed, and the next one joins the others"));
-  }
-  if (!outcome.arrived && outcome.culprit != rank())
-    return Poisoned(mine.kind, outcome.culprit, epoch_);
+  if (outcome.verdict == Word::Verdict::kStale) return Stale(mine.kind);
+  // Who has failed the group before knows of it, and does not come to meet.
+  const bool took_part =
+      outcome.arrived || outcome.culprit == rank() || stage == Progress::Stage::kMoved;
+  if (!took_part) return Poisoned(Name(mine.kind), {epoch_, outcome.culprit});
   const absl::Status cause = group_->Diagnosis(outcome.culprit, epoch_);
   std::string text(cause.message());
   // An abort does not know what it interrupts; the other causes name the round themselves.
@@ -260,12 +267,18 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
 
 absl::Status LocalCommunicator::Synchronize() {
   if (group_->InForkedChild()) return LocalGroup::ForkedChildError("synchronize");
+  const auto before = group_->word().health();
   absl::Status done = group_->transport().Synchronize(rank());
   if (done.ok()) done = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
-  const LocalGroup::Slot& mine = group_->slot(rank());
+  LocalGroup::Slot& mine = group_->slot(rank());
   if (!done.ok()) group_->Fail(rank(), mine.epoch, [&] { return done; });
-  const absl::Status cause = OutOfMemoryAsStatus([&] { return group_->FirstCause(); });
-  return cause.ok() ? done : cause;
+  const auto health = group_->word().health();
+  if (health.culprit < 0) return done;
+  mine.knows_failure = true;
+  return OutOfMemoryAsStatus([&] {
+    return before.culprit >= 0 ? Poisoned("synchronize", health)
+                               : group_->Diagnosis(health.culprit, health.epoch);
+  });
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color, int key) {

@@ -47,7 +47,9 @@ class alignas(128) LocalCommunicator final : public Communicator {
   template <typename Agree>
   absl::Status Meet(Progress::Stage stage, Agree&& agree);
   // What a call on a poisoned group returns.
-  absl::Status Poisoned(CollectiveKind kind, int culprit, std::uint32_t epoch);
+  absl::Status Poisoned(absl::string_view what, const Word::Health& health);
+  // What a call that belongs to a round from before a Reset() returns.
+  absl::Status Stale(CollectiveKind kind) const;
   absl::Status Failed(const Word::Outcome& outcome, Progress::Stage stage);
   // Leaves this rank's end of its new group in `end`: null without a color.
   absl::Status ExchangeChildren(int color, int key, std::unique_ptr<Communicator>& end);

@@ -245,9 +245,11 @@ bool LocalGroup::AwaitAllMoved(const Progress& progress) {
 }
 
 void LocalGroup::OnRunStart() {
+  const auto health = word_.health();
   for (Slot& slot : slots_) {
-    slot.epoch = word_.health().epoch;
-    slot.knows_failure = false;
+    slot.epoch = health.epoch;
+    // So that all of them are told alike.
+    slot.knows_failure = health.culprit >= 0;
     slot.departed.store(false, std::memory_order_relaxed);
   }
   word_.Return();
@@ -267,7 +269,9 @@ void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
   slot(rank).departed.store(true, std::memory_order_release);
   word_.Depart(
       rank, [&](auto) { Explain(rank, word_.health().epoch, [&] { return DescribeDeparted(); }); });
-  if (word_.health().culprit >= 0) transport().Abort();
+  if (word_.health().culprit < 0) return;
+  slot(rank).knows_failure = true;
+  transport().Abort();
 }
 
 std::string LocalGroup::WhereIs(int task_rank) const {
