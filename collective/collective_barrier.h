@@ -63,14 +63,16 @@ class CollectiveBarrier {
   static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(absl::Span<const Stream> streams,
                                                                    Options options = {});
 
-  /// Aborts, waits until every rank has left, and frees. Not from inside a collective.
+  /// Aborts, waits until every rank has left, and frees. Not from inside a collective; no rank may
+  /// begin a call any more. Groups that were split off live on.
   ~CollectiveBarrier();
   CollectiveBarrier(const CollectiveBarrier&) = delete;
   CollectiveBarrier& operator=(const CollectiveBarrier&) = delete;
 
   int world_size() const;
-  /// This rank's end, valid as long as the barrier, for one thread at a time. A rank that does not
-  /// exist gets an end whose every call returns kInvalidArgument.
+  /// This rank's end: one object, the same in every Run, valid as long as the barrier. Asked for by
+  /// any thread, used by one at a time (see Communicator). A rank that does not exist gets an end
+  /// whose every call returns kInvalidArgument.
   Communicator& communicator(int rank);
 
   /// Fails the round in flight and all later ones with kAborted and `cause`. From any thread, any
@@ -79,11 +81,11 @@ class CollectiveBarrier {
 
   /// Heals a poisoned group: the next round is exact again. From any thread, when the ranks are
   /// done with the failed round; waits for those that are still leaving it, up to the timeout (then
-  /// kDeadlineExceeded). A rank that missed the failure and arrives later gets kCancelled once and
-  /// touches nothing. Does nothing to a healthy group.
+  /// kDeadlineExceeded, and nothing has changed). A rank that missed the failure and arrives later
+  /// gets kCancelled once and touches nothing. Does nothing to a healthy group.
   absl::Status Reset();
 
-  /// OK, or why the group is poisoned.
+  /// OK, or why the group is poisoned: the first cause, in its own code. From any thread.
   absl::Status status() const;
 
   /// Bytes that the group holds for a rank as long as it lives, from any thread: on the rank's GPU

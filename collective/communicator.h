@@ -20,6 +20,7 @@ class PerturbedCommunicator;
 
 /// What a rank has seen of its group so far. Monotonic.
 struct CommunicatorStats {
+  /// Calls that came as far as to meet the others, failed ones among them; a split counts as one.
   std::uint64_t num_collectives = 0;
   /// Rounds this rank arrived at last: the others waited for it.
   std::uint64_t num_last_arrivals = 0;
@@ -38,8 +39,9 @@ class Communicator;
 ///   ... queue work that needs no grad_x ...
 ///   LOCKSTEP_RETURN_IF_ERROR(sum.Wait());   // what is queued from here on finds it
 ///
-/// Until then nobody touches its tensors, which it keeps alive. Must not outlive its Communicator;
-/// waits when it is destroyed. Used by the rank's thread alone.
+/// Until then nobody touches its tensors, which it keeps alive (a view's memory is its owner's to
+/// keep). Must not outlive its Communicator; waits when it is destroyed or assigned to. Used by the
+/// rank's thread alone.
 class [[nodiscard]] PendingCollective {
  public:
   PendingCollective(PendingCollective&& other) noexcept
@@ -63,22 +65,31 @@ class [[nodiscard]] PendingCollective {
 
 /// The collectives. All ranks of a group make the same calls in the same order, each on its own
 /// thread, and every call returns the same verdict on every rank: OK, or an error that names the
-/// round, the culprit and what each rank asked for. After an error each later call fails at once
-/// with the first cause until CollectiveBarrier::Reset().
+/// round, the culprit and what each rank asked for. After an error each later call on any rank
+/// returns kAborted at once, "all_reduce: the group is poisoned until Reset(); first cause: CODE:
+/// ...", until CollectiveBarrier::Reset().
 ///
 ///   Communicator& comm = barrier->communicator(worker.rank());
-///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(partial, partial));   // in place: the same tensor
-///   twice
+///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x, x));   // in place: the same tensor twice
 ///
 /// Tensors are contiguous, on this rank's device, aligned to their element size, of any DType and
-/// any count, zero included. Input and output may be the same tensor where their shapes are equal
-/// (for reduce-scatter and all-gather: the output, or input, may be this rank's own part of the
-/// other when the split is along axis 0), and may not overlap otherwise; no tensor of one rank may
-/// overlap an output of another. Work runs on the rank's stream; on the CPU it is done when the
-/// call returns, and then no other rank reads this rank's input any more. A group of one copies
-/// input to output and needs nobody. On GPUs every GPU of the group must have access to a tensor's
-/// memory, whatever its size (the staged transport asks for the rank's own alone); Worker::Empty,
-/// cudaMalloc, cudaMallocManaged and cudaHostAlloc give it, cudaMallocAsync's default pool does not.
+/// any count, zero included. Shapes that are to be the same on every rank are compared in all their
+/// axes: [3, 4] does not go with [4, 3], nor [12] with [1, 12].
+///
+/// Input and output may be the same tensor where their shapes are equal (for reduce-scatter and
+/// all-gather: the output, or input, may be this rank's own part of the other when the split is
+/// along axis 0), and may not overlap otherwise; no tensor of one rank may overlap an output of
+/// another. Inputs are only read: ranks may share one, in memory that cannot be written. The
+/// tensors' memory stays as it is until the work is done: on the CPU until the call returns, when
+/// no other rank reads this rank's input any more; on a GPU, where the work runs on the rank's
+/// stream, until that has come past it. A group of one copies input to output and needs nobody.
+///
+/// On GPUs every GPU of the group must have access to a tensor's memory, whatever its size (the
+/// staged transport asks for the rank's own alone); Worker::Empty, cudaMalloc, cudaMallocManaged
+/// and cudaHostAlloc give it, cudaMallocAsync's default pool does not.
+///
+/// A rank's calls come from one thread at a time: its own, or one that it hands its end to. rank(),
+/// world_size() and stats() may be called by any thread at any time.
 ///
 /// Codes: kInvalidArgument on the rank whose tensors cannot be (the others get kAborted),
 /// kFailedPrecondition when ranks ask for different things, kDeadlineExceeded, kAborted, kCancelled
@@ -94,6 +105,7 @@ class Communicator {
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
+  /// From any thread: each number is one that was true during the call, not all of one moment.
   virtual CommunicatorStats stats() const = 0;
 
   /// out = op over all ranks' in.  in, out: one shape, the same on every rank.
@@ -113,8 +125,9 @@ class Communicator {
   absl::Status Broadcast(const Tensor& in, const Tensor& out, int root);
 
   /// Sends part s of in to rank s, and receives rank s's part into part s of out. Parts follow each
-  /// other in rank order, seen flat; equal ones unless counts (elements, one per rank) are given.
-  /// What s sends to r must be what r expects.
+  /// other in rank order, seen flat, whatever the shapes; equal ones unless counts (elements, one
+  /// per rank) are given. What s sends to r must be what r expects. In place on all ranks or on
+  /// none, and without counts.
   absl::Status AllToAll(const Tensor& in, const Tensor& out,
                         absl::Span<const std::int64_t> send_counts = {},
                         absl::Span<const std::int64_t> receive_counts = {});
@@ -145,7 +158,8 @@ class Communicator {
 
   /// Waits until all work that this rank has queued so far is done, collectives and the rank's own.
   /// OK, or why the group failed meanwhile: on a GPU a call returns before its work is done, and a
-  /// rank that never comes to a replayed graph's collective is found out on the device.
+  /// rank that never comes to a replayed graph's collective is found out on the device. kAborted,
+  /// like any call, if the group had failed before.
   virtual absl::Status Synchronize() = 0;
 
  protected:

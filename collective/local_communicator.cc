@@ -23,6 +23,12 @@ class OnExit {
   const Progress progress_;
 };
 
+// For a counter that this thread alone writes.
+template <typename T>
+void Add(std::atomic<T>& counter, T more) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
 bool HasFloatingInput(const CollectiveCall& call) {
   const bool reduces =
       call.kind == CollectiveKind::kAllReduce || call.kind == CollectiveKind::kReduceScatter;
@@ -43,11 +49,12 @@ LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank
 }
 
 CommunicatorStats LocalCommunicator::stats() const {
-  return {.num_collectives = num_collectives_,
-          .num_last_arrivals = num_last_arrivals_,
-          .total_wait = absl::FromChrono(total_wait_),
-          .max_wait = absl::FromChrono(max_wait_),
-          .total_time = absl::FromChrono(total_time_)};
+  const auto load = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
+  return {.num_collectives = load(num_collectives_),
+          .num_last_arrivals = load(num_last_arrivals_),
+          .total_wait = absl::FromChrono(load(total_wait_)),
+          .max_wait = absl::FromChrono(load(max_wait_)),
+          .total_time = absl::FromChrono(load(total_time_))};
 }
 
 absl::Status LocalCommunicator::Execute(const CollectiveCall& call) {
@@ -56,8 +63,8 @@ absl::Status LocalCommunicator::Execute(const CollectiveCall& call) {
   const OnExit leave(group_->slot(rank()), {epoch_, round_, Progress::Stage::kLeft});
   const absl::Status status = OutOfMemoryAsStatus([&] { return RunRound(call); });
   if (IsOutOfMemory(status)) LeaveOutOfMemory();
-  num_collectives_ += 1;
-  total_time_ += Clock::now() - start;
+  Add<std::uint64_t>(num_collectives_, 1);
+  Add<std::chrono::nanoseconds>(total_time_, Clock::now() - start);
   return status;
 }
 
@@ -234,9 +241,12 @@ absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
   };
   const Word::Outcome outcome =
       group_->word().Meet(rank(), epoch_, group_->timeout(), patience_, agree, explain);
-  total_wait_ += outcome.waited;
-  max_wait_ = std::max(max_wait_, outcome.waited);
-  if (stage == Progress::Stage::kPublished && outcome.last) num_last_arrivals_ += 1;
+  Add(total_wait_, outcome.waited);
+  if (outcome.waited > max_wait_.load(std::memory_order_relaxed)) {
+    max_wait_.store(outcome.waited, std::memory_order_relaxed);
+  }
+  if (stage == Progress::Stage::kPublished && outcome.last)
+    Add<std::uint64_t>(num_last_arrivals_, 1);
   if (outcome.verdict == Word::Verdict::kCompleted) return absl::OkStatus();
   return Failed(outcome, stage);
 }
@@ -282,6 +292,7 @@ absl::Status LocalCommunicator::Synchronize() {
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color, int key) {
+  const Clock::time_point start = Clock::now();
   std::unique_ptr<Communicator> end;
   LOCKSTEP_RETURN_IF_ERROR(Enter(CollectiveKind::kSplit));
   LocalGroup::Record& record = MyRecord();
@@ -290,6 +301,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(int color
     const absl::Status status =
         OutOfMemoryAsStatus([&] { return ExchangeChildren(color, key, end); });
     if (IsOutOfMemory(status)) LeaveOutOfMemory();
+    Add<std::chrono::nanoseconds>(total_time_, Clock::now() - start);
+    // The barrier counts for one that goes well.
+    if (!status.ok()) Add<std::uint64_t>(num_collectives_, 1);
     LOCKSTEP_RETURN_IF_ERROR(status);
   }
   // When this is over everyone has taken the child out of its maker's record, and has an end of it.

@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_
 #define LOCKSTEP_COLLECTIVE_LOCAL_COMMUNICATOR_H_
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <vector>
@@ -67,11 +68,12 @@ class alignas(128) LocalCommunicator final : public Communicator {
   bool side_stream_pending_ = false;
   // Where every rank's call stands, in even and in odd rounds.
   std::vector<const CollectiveCall*> calls_[2];
-  std::uint64_t num_collectives_ = 0;
-  std::uint64_t num_last_arrivals_ = 0;
-  std::chrono::nanoseconds total_wait_{0};
-  std::chrono::nanoseconds max_wait_{0};
-  std::chrono::nanoseconds total_time_{0};
+  // Written by the rank's thread alone, read by any.
+  std::atomic<std::uint64_t> num_collectives_{0};
+  std::atomic<std::uint64_t> num_last_arrivals_{0};
+  std::atomic<std::chrono::nanoseconds> total_wait_{};
+  std::atomic<std::chrono::nanoseconds> max_wait_{};
+  std::atomic<std::chrono::nanoseconds> total_time_{};
 };
 
 }  // namespace lockstep::internal
