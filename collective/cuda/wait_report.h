@@ -24,7 +24,8 @@ struct WaitingCall {
 };
 
 WaitingCall ToWaitingCall(const CollectiveCall& call, std::uint64_t round);
-/// "all_reduce #7 (float32 x 100, sum)", or "all_reduce (float32 x 100, sum), captured as #7".
+/// "all_reduce #7 (float32 x 100, sum)", or "all_reduce (float32 x 100, sum), captured as #7": with
+/// the count of any shape.
 std::string Describe(const WaitingCall& call);
 
 /// One rank's, in host memory, written by its kernels alone: `call` first.

@@ -217,6 +217,13 @@ TEST_CASE("a rank that the group does not have gets an end that refuses everythi
     Communicator& comm = ranks->barrier->communicator(rank);
     CHECK(comm.Barrier().code() == absl::StatusCode::kInvalidArgument);
     CHECK(Says(comm.Split(0, 0).status(), "it has 3, from 0 to 2"));
+    const Tensor none;
+    CHECK(comm.AllReduce(none, none).code() == absl::StatusCode::kInvalidArgument);
+    CHECK(comm.Broadcast(none, none, 99).code() == absl::StatusCode::kInvalidArgument);
+    CHECK(Says(comm.AllReduceAsync(none, none).status(), "asked for a rank that the group does"));
+    CHECK(comm.Synchronize().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(comm.stats().num_collectives == 0);
+    CHECK((comm.rank() == -1 && comm.world_size() == kRanks));
   }
 }
 

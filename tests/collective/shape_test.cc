@@ -147,6 +147,17 @@ TEST_CASE("an all_to_all sees its tensors flat, whatever their shapes") {
   }));
 }
 
+TEST_CASE("an all_to_all with counts is shown flat like any other") {
+  const std::int64_t one = 1;
+  const CallDetails details{.send_counts = &one};
+  const CollectiveCall call{.kind = CollectiveKind::kAllToAll,
+                            .in_width = 1,
+                            .out_width = 1,
+                            .in = &one,
+                            .details = &details};
+  CHECK(call.Describe() == "all_to_all (float32 x 1)");
+}
+
 TEST_CASE("an all_to_all in place on one rank alone is refused, and shown") {
   std::vector<Guarded> own(kRanks, Guarded(DType::kFloat32, 12));
   const Statuses statuses = Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
