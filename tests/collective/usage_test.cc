@@ -301,6 +301,7 @@ TEST_CASE("groups that cannot be are refused, and those at the limits are made")
   const Stream gpu(Device::Cuda(0), nullptr);
   const Stream mixed[] = {Stream(), gpu, Stream()};
   CHECK(Says(CollectiveBarrier::Create(mixed).status(), "2 of 3 ranks are on the CPU"));
+  CHECK(Says(CollectiveBarrier::Create({mixed, 2}).status(), "1 of 2 ranks are on the CPU"));
   CHECK(Says(CollectiveBarrier::Create({&gpu, 1}, {.check_nan = true}).status(),
              "check_nan asked for, but the ranks are on GPUs"));
   for (const TransportKind kind : {TransportKind::kAuto, TransportKind::kCpu}) {
