@@ -15,6 +15,7 @@ class NoRank final : public Communicator {
   explicit NoRank(int world_size) : Communicator(-1, world_size, Device::Cpu()) {}
   CommunicatorStats stats() const override { return {}; }
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return Error(); }
+  absl::Status Fail(absl::Status status) override { return status; }
   absl::Status Synchronize() override { return Error(); }
 
  protected:

@@ -156,6 +156,17 @@ class Communicator {
   /// from, but not with its parent.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) = 0;
 
+  /// Gives up as this rank, and returns `status`, why: the others' current and next calls fail with
+  /// kAborted, this rank, and the code and text of `status`, instead of waiting for it until their
+  /// deadline. For what goes wrong between two collectives; they tell the others themselves.
+  ///
+  ///   if (x.extent(1) != in_features) return comm.Fail(absl::InvalidArgumentError(...));
+  ///
+  /// This rank's own calls fail as well until CollectiveBarrier::Reset(), in a group of one too.
+  /// Returns at once. OK does nothing, and on a poisoned group the first cause stays. In a forked
+  /// child nobody hears of it.
+  virtual absl::Status Fail(absl::Status status) = 0;
+
   /// Waits until all work that this rank has queued so far is done, collectives and the rank's own.
   /// OK, or why the group failed meanwhile: on a GPU a call returns before its work is done, and a
   /// rank that never comes to a replayed graph's collective is found out on the device. kAborted,

@@ -99,13 +99,11 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
   absl::Status health = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
   // Who knows of no failure need not look at the word, which costs a miss: it finds out when it
   // arrives.
-  if (mine.knows_failure || !health.ok()) {
-    const auto known = group_->word().health();
-    mine.knows_failure = known.culprit >= 0 || !health.ok();
-    if (known.culprit >= 0) return OutOfMemoryAsStatus([&] { return Poisoned(Name(kind), known); });
-    mine.epoch = known.epoch;
+  if (const auto failure = KnownFailure(/*suspects=*/!health.ok())) {
+    return OutOfMemoryAsStatus([&] { return Poisoned(Name(kind), *failure); });
   }
   if (!health.ok()) {
+    mine.knows_failure = true;
     group_->Fail(rank(), mine.epoch, [&] { return health; });
     return health;
   }
@@ -113,6 +111,25 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
   epoch_ = mine.epoch;
   round_ += 1;
   return absl::OkStatus();
+}
+
+std::optional<LocalCommunicator::Word::Health> LocalCommunicator::KnownFailure(bool suspects) {
+  LocalGroup::Slot& mine = group_->slot(rank());
+  if (!mine.knows_failure && !suspects) return std::nullopt;
+  const Word::Health health = group_->word().health();
+  mine.knows_failure = health.culprit >= 0;
+  mine.epoch = health.epoch;
+  return mine.knows_failure ? std::optional(health) : std::nullopt;
+}
+
+absl::Status LocalCommunicator::Fail(absl::Status status) {
+  if (status.ok() || group_->InForkedChild() || KnownFailure(/*suspects=*/false)) return status;
+  LocalGroup::Slot& mine = group_->slot(rank());
+  mine.knows_failure = true;
+  group_->Fail(rank(), mine.epoch, [&] {
+    return absl::AbortedError(absl::StrCat("rank ", rank(), " failed: ", status.ToString()));
+  });
+  return status;
 }
 
 absl::Status LocalCommunicator::Poisoned(absl::string_view what, const Word::Health& health) {

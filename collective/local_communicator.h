@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "lockstep/collective/communicator.h"
@@ -19,6 +20,7 @@ class alignas(128) LocalCommunicator final : public Communicator {
 
   CommunicatorStats stats() const override;
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) override;
+  absl::Status Fail(absl::Status status) override;
   absl::Status Synchronize() override;
 
  protected:
@@ -31,6 +33,9 @@ class alignas(128) LocalCommunicator final : public Communicator {
  private:
   using Word = BarrierWord<NativePlatform>;
 
+  // The failure of the group, if this rank knows of one, or suspects one. Forgets one that was
+  // healed.
+  std::optional<Word::Health> KnownFailure(bool suspects);
   // Begins a round, unless this rank is in another call, or knows that the group has failed.
   absl::Status Enter(CollectiveKind kind);
   absl::Status RunRound(const CollectiveCall& call);

@@ -99,7 +99,8 @@ absl::Status LocalGroup::ForkedChildError(absl::string_view what) {
 void LocalGroup::Fail(int culprit, std::uint32_t epoch, Describe error) {
   Explain(culprit, epoch, error);
   word_.Poison(culprit, epoch);
-  transport().Abort();
+  // Where the epoch is over, the group is another one by now, and healthy.
+  if (word_.health().culprit >= 0) transport().Abort();
 }
 
 LocalGroup::Cause LocalGroup::MakeCause(std::uint32_t epoch, Describe error) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lockstep/collective/communicator.h"
@@ -51,6 +52,7 @@ class PerturbedCommunicator final : public Communicator {
   CommunicatorStats stats() const override { return inner_.stats(); }
   /// The new group's calls are delayed too, and have no faults.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) override;
+  absl::Status Fail(absl::Status status) override { return inner_.Fail(std::move(status)); }
   absl::Status Synchronize() override { return inner_.Synchronize(); }
 
  protected:
