@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "absl/types/span.h"
-#include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {
 namespace {
@@ -44,13 +43,12 @@ absl::Status CheckBelowOne(absl::string_view optimizer, absl::string_view option
                      "at least 0 and below 1");
 }
 
-// What the updates are computed on: the value itself, or a float32 copy of a 16-bit one.
+// What the updates are computed on: the value itself, or a float32 copy of a 16-bit one. The first
+// step finds that nothing is copied yet, and does it.
 absl::StatusOr<Tensor> MasterOf(Worker& worker, const Parameter& parameter) {
   const Tensor& value = parameter.value();
   if (!IsReducedPrecision(value.dtype())) return value;
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor master, worker.Empty(value.shape(), DType::kFloat32));
-  LOCKSTEP_RETURN_IF_ERROR(Copy(worker, value, master));
-  return master;
+  return worker.Zeros(value.shape(), DType::kFloat32);
 }
 
 absl::StatusOr<Tensor> ZerosLikeGradient(Worker& worker, const Parameter& parameter) {

@@ -11,9 +11,11 @@
 namespace lockstep {
 
 /// Stochastic gradient descent with momentum, on this rank's shards alone: no communication,
-/// because a shard's gradient is complete where the shard is. 16-bit values are updated through a
-/// float32 copy that the optimizer keeps, so that steps too small for the type add up; load such
-/// values before Create, because Step() writes the copy over them.
+/// because a shard's gradient is complete where the shard is. The options must be the same on every
+/// rank, at every step, or replicated parameters drift apart. 16-bit values are updated through a
+/// float32 copy that the optimizer keeps, so that steps too small for the type add up; an element
+/// of the value that was written since (loaded, drawn, filled) is taken over by the next Step(). A
+/// load keeps the velocity; for a fresh start make a new optimizer.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Sgd sgd, Sgd::Create(worker, mlp.parameters(), options));
 ///   for (...) {

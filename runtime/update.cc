@@ -10,6 +10,7 @@ namespace {
 
 using internal::CheckAlike;
 using internal::CheckFloating;
+using internal::Load;
 using internal::RefuseTensor;
 using internal::Store;
 using internal::VisitFloating;
@@ -34,8 +35,21 @@ absl::Status Check(Worker& worker, absl::string_view what,
                                : RefuseTensor(what, "value", value, "it must be contiguous");
 }
 
-// Calls step<T>(i) for each element, which returns the new master, and stores that as master and
-// value.
+// What `value` stands for: `master`, unless somebody has written another value since that was
+// rounded to it. By bits, which tell a NaN from another and are equal where it is the same.
+template <typename T, typename Value>
+T MasterOf(T master, Value value) {
+  if constexpr (std::is_arithmetic_v<Value>) {
+    return master;
+  } else {
+    Value rounded;
+    Store(rounded, master);
+    return rounded.bits == value.bits ? master : static_cast<T>(Load(value));
+  }
+}
+
+// Calls step(i, weight) for each element, which returns the new weight, and stores that as master
+// and value.
 template <typename Step>
 void UpdateAll(const Tensor& master, const Tensor& value, Step step) {
   VisitFloating(master.dtype(), [&]<typename T>() {
@@ -44,7 +58,7 @@ void UpdateAll(const Tensor& master, const Tensor& value, Step step) {
         T* const masters = master.data<T>();
         Value* const values = value.data<Value>();
         for (std::int64_t i = 0; i < master.size(); ++i) {
-          const T updated = step.template operator()<T>(i);
+          const T updated = step(i, MasterOf(masters[i], values[i]));
           masters[i] = updated;
           Store(values[i], updated);
         }
@@ -61,8 +75,7 @@ absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& 
   if (master.size() == 0) return absl::OkStatus();
   if (!worker.device().is_cpu())
     return internal::cuda::SgdUpdate(worker, options, gradient, velocity, master, value);
-  UpdateAll(master, value, [&]<typename T>(std::int64_t i) -> T {
-    const T weight = master.data<T>()[i];
+  UpdateAll(master, value, [&]<typename T>(std::int64_t i, T weight) -> T {
     T& moving = velocity.data<T>()[i];
     moving = static_cast<T>(options.momentum) * moving + gradient.data<T>()[i] +
              static_cast<T>(options.weight_decay) * weight;
@@ -87,13 +100,12 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
   internal::InDefaultFloatMode([&] {
     const double mean_weight = 1 / (1 - std::pow(options.beta1, static_cast<double>(step)));
     const double square_weight = 1 / (1 - std::pow(options.beta2, static_cast<double>(step)));
-    UpdateAll(master, value, [&]<typename T>(std::int64_t i) -> T {
+    UpdateAll(master, value, [&]<typename T>(std::int64_t i, T weight) -> T {
       const T g = gradient.data<T>()[i];
       T& m = mean.data<T>()[i];
       T& v = mean_square.data<T>()[i];
       m = static_cast<T>(options.beta1) * m + static_cast<T>(1 - options.beta1) * g;
       v = static_cast<T>(options.beta2) * v + static_cast<T>(1 - options.beta2) * g * g;
-      const T weight = master.data<T>()[i];
       const T slope =
           m * static_cast<T>(mean_weight) /
           (std::sqrt(v * static_cast<T>(square_weight)) + static_cast<T>(options.epsilon));

@@ -16,6 +16,18 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// What `value` stands for: `master`, unless somebody has written another value since that was
+// rounded to it.
+template <typename T, typename Value>
+__device__ __forceinline__ T MasterOf(T master, Value value) {
+  if constexpr (std::is_arithmetic_v<Value>) {
+    return master;
+  } else {
+    return Convert<Value, T>::From(master).bits == value.bits ? master
+                                                              : static_cast<T>(Load(value));
+  }
+}
+
 // SgdOptions in the type of the state.
 template <typename T>
 struct Sgd {
@@ -28,7 +40,7 @@ __global__ void __launch_bounds__(kThreads)
               Value* value) {
   const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < size; i += step) {
-    const T weight = master[i];
+    const T weight = MasterOf(master[i], value[i]);
     const T moving = by.momentum * velocity[i] + gradient[i] + by.weight_decay * weight;
     const T updated = weight - by.learning_rate * moving;
     velocity[i] = moving;
@@ -50,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < size; i += step) {
     const T g = gradient[i];
-    const T weight = master[i];
+    const T weight = MasterOf(master[i], value[i]);
     const T m = by.beta1 * mean[i] + by.rest1 * g;
     const T v = by.beta2 * mean_square[i] + by.rest2 * g * g;
     const T slope = m * by.mean_weight / (std::sqrt(v * by.square_weight) + by.epsilon);

@@ -208,6 +208,7 @@ TEST_CASE("Null and repeated parameters and options out of range are refused") {
   REQUIRE_OK(a);
   REQUIRE_OK(b);
   const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity();
   const auto sgd = [&](const std::vector<Parameter*>& parameters, SgdOptions options) {
     return Sgd::Create(*worker, parameters, options).status();
   };
@@ -225,7 +226,14 @@ TEST_CASE("Null and repeated parameters and options out of range are refused") {
         std::pair{sgd({&*a}, {.momentum = 1.0}), "Sgd: momentum is 1"},
         std::pair{adamw({&*a}, {.beta1 = 1.0}), "AdamW: beta1 is 1"},
         std::pair{adamw({&*a}, {.beta2 = -0.5}), "AdamW: beta2 is -0.5"},
-        std::pair{adamw({&*a}, {.epsilon = 0.0}), "AdamW: epsilon is 0"}}) {
+        std::pair{adamw({&*a}, {.epsilon = 0.0}), "AdamW: epsilon is 0"},
+        std::pair{adamw({&*a}, {.epsilon = inf}), "AdamW: epsilon is inf"},
+        std::pair{sgd({&*a}, {.learning_rate = inf}), "Sgd: learning_rate is inf"},
+        std::pair{sgd({&*a}, {.momentum = -0.5}), "Sgd: momentum is -0.5"},
+        std::pair{sgd({&*a}, {.momentum = nan}), "Sgd: momentum is nan"},
+        std::pair{sgd({&*a}, {.weight_decay = -1}), "Sgd: weight_decay is -1"},
+        std::pair{adamw({&*a}, {.learning_rate = -1}), "AdamW: learning_rate is -1"},
+        std::pair{adamw({&*a}, {.weight_decay = -1}), "AdamW: weight_decay is -1"}}) {
     INFO(status.ToString());
     REQUIRE(status.code() == absl::StatusCode::kInvalidArgument);
     REQUIRE(Says(status, part));

@@ -114,6 +114,28 @@ TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot 
   }
 }
 
+TEST_CASE("what somebody has written to a 16-bit value since is taken as its master, by element") {
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+      for (const DType wide : {DType::kFloat32, DType::kFloat64}) {
+        for (const bool adamw : {false, true}) {
+          const Tensor zero = *worker.Zeros({4}, wide);
+          const Tensor mean = *worker.Zeros({4}, wide);
+          // The first two round to 1, which the value shows; then 5 and -0 were written.
+          const Tensor master = Make(worker, {4}, wide, {1 + 0x1p-14, 1 - 0x1p-14, 1, 0});
+          const Tensor value = Make(worker, {4}, dtype, {1, 1, 5, -0.0});
+          REQUIRE_OK(
+              adamw ? AdamWUpdate(worker, {.weight_decay = 0}, 1, zero, mean, zero, master, value)
+                    : SgdUpdate(worker, {}, zero, mean, master, value));
+          CHECK(Values(worker, master) == std::vector<double>{1 + 0x1p-14, 1 - 0x1p-14, 5, 0});
+          CHECK(Values(worker, value) == std::vector<double>{1, 1, 5, 0});
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE(
     "every device takes the CPU's steps to the last bit, with any number of elements and any "
     "types") {
