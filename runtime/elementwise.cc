@@ -1,5 +1,6 @@
 #include "lockstep/runtime/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -98,7 +99,7 @@ T GeluSlope(T x) {
   return Phi(x) + x * phi;
 }
 
-void CopyOnCpu(const Tensor& in, const Tensor& out) {
+void CopyRows(const Tensor& in, const Tensor& out) {
   const bool whole = in.is_contiguous() && out.is_contiguous();
   const std::int64_t in_step = whole ? 1 : in.strides().back();
   const std::int64_t out_step = whole ? 1 : out.strides().back();
@@ -132,6 +133,20 @@ void FillOnCpu(double value, const Tensor& out) {
       for (std::int64_t i = 0; i < length; ++i) out.data<T>()[at + i * stride] = filled;
     });
   });
+}
+
+void CopyOnCpu(const Tensor& in, const Tensor& out) {
+  // Of a transposed matrix, each row takes an element from as many lines as it is long. In bands of
+  // a line's width the lines are still there for the next row.
+  constexpr std::int64_t kBand = 16;
+  const auto steps = [](const Tensor& tensor) {
+    return !tensor.is_contiguous() && tensor.strides().back() != 1;
+  };
+  if (!steps(in) && !steps(out)) return CopyRows(in, out);
+  for (std::int64_t begin = 0; begin < in.extent(-1); begin += kBand) {
+    const std::int64_t length = std::min(kBand, in.extent(-1) - begin);
+    CopyRows(*in.Slice(-1, begin, length), *out.Slice(-1, begin, length));
+  }
 }
 
 absl::StatusOr<Tensor> EmptyOnCpu(const Shape& shape, DType dtype) {

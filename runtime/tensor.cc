@@ -111,6 +111,17 @@ absl::StatusOr<Tensor> Tensor::Slice(int axis, std::int64_t begin, std::int64_t 
   return slice;
 }
 
+absl::StatusOr<Tensor> Tensor::Transpose() const {
+  if (num_axes() != 2) {
+    return absl::InvalidArgumentError(absl::StrCat("transpose: ", ToString(), ", which has ",
+                                                   num_axes(), " axes; it must have 2"));
+  }
+  Tensor transposed = *this;
+  std::swap(transposed.shape_[0], transposed.shape_[1]);
+  std::swap(transposed.strides_[0], transposed.strides_[1]);
+  return transposed;
+}
+
 absl::StatusOr<Tensor> Tensor::Reshape(Shape shape) const {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t bytes, ContiguousBytes(shape, dtype_));
   if (bytes != size_bytes() || !is_contiguous()) {

@@ -76,6 +76,9 @@ class Tensor {
   /// The part [begin, begin + length) along `axis` (-1: the last), sharing memory.
   /// kInvalidArgument: no such axis, the range leaves it, or a shape that cannot be.
   absl::StatusOr<Tensor> Slice(int axis, std::int64_t begin, std::int64_t length) const;
+  /// The same elements with the two axes exchanged, sharing memory: element [i, j] is [j, i] here.
+  /// kInvalidArgument: not two axes.
+  absl::StatusOr<Tensor> Transpose() const;
   /// The same elements under another shape, sharing memory. kInvalidArgument: another number of
   /// elements, or strided.
   absl::StatusOr<Tensor> Reshape(Shape shape) const;

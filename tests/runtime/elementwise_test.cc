@@ -52,6 +52,27 @@ TEST_CASE("copies convert between all types and strides") {
   }
 }
 
+TEST_CASE("copies turn a matrix the other way round, in the source and in the copy") {
+  for (const Device device : TestDevices()) {
+    Worker worker = MakeWorker(device);
+    for (const auto& [rows, columns] : kSizes) {
+      const std::int64_t size = rows * columns;
+      const Tensor in = Make(worker, {rows, columns}, DType::kFloat32, Spread(size));
+      const Tensor read = *worker.Zeros({columns, rows}, DType::kFloat64);
+      const Tensor written = *worker.Zeros({columns, rows}, DType::kFloat32);
+      REQUIRE_OK(Copy(worker, *in.Transpose(), read));
+      REQUIRE_OK(Copy(worker, in, *written.Transpose()));
+      const std::vector<double> before = Values(worker, in);
+      const std::vector<double> after = Values(worker, read);
+      CHECK(after == Values(worker, written));
+      for (std::int64_t i = 0; i < size; ++i) {
+        const std::int64_t turned = i % columns * rows + i / columns;
+        REQUIRE(before[static_cast<std::size_t>(i)] == after[static_cast<std::size_t>(turned)]);
+      }
+    }
+  }
+}
+
 TEST_CASE("fill writes every element of a slice, and nothing else") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);

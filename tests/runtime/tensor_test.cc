@@ -66,6 +66,21 @@ TEST_CASE("an axis of one element does not make a tensor strided") {
   CHECK_FALSE(Tensor::View(data, {3, 4}, DType::kFloat32).Slice(1, 1, 1)->is_contiguous());
 }
 
+TEST_CASE("a transpose shares memory, and takes two axes") {
+  float data[6];
+  const Tensor x = Tensor::View(data, {2, 3}, DType::kFloat32);
+  const auto turned = x.Transpose();
+  REQUIRE_OK(turned);
+  CHECK(turned->shape() == Shape{3, 2});
+  CHECK(turned->strides() == Shape{1, 3});
+  CHECK(turned->raw_data() == data);
+  CHECK(turned->size() == 6);
+  CHECK_FALSE(turned->is_contiguous());
+  CHECK(turned->Transpose()->is_contiguous());
+  CHECK(Says(Tensor::View(data, {6}, DType::kFloat32).Transpose().status(),
+             "float32 [6] on cpu, which has 1 axes; it must have 2"));
+}
+
 TEST_CASE("a contiguous tensor takes another shape of as many elements") {
   float data[6];
   const Tensor x = Tensor::View(data, {2, 3}, DType::kFloat32);
