@@ -44,9 +44,9 @@ struct CollectiveBarrierOptions {
 ///   if (!status.ok()) LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());   // poisoned until then
 ///
 /// A group made from an executor aborts when a rank's task fails or ends while others wait for it.
-/// A host with threads of its own creates it from its streams, and calls Abort() when one of its
-/// ranks gives up. A cancelled thread (pthread_cancel) leaves a collective when the round ends:
-/// no call here is a cancellation point.
+/// A host with threads of its own creates it from its streams; a rank that gives up between two
+/// collectives says so by Communicator::Fail(), anybody else by Abort(). A cancelled thread
+/// (pthread_cancel) leaves a collective when the round ends: no call here is a cancellation point.
 ///
 /// In a forked child every call on a group of the parent returns kUnavailable at once, and the
 /// destructor waits for nobody.

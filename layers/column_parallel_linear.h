@@ -17,13 +17,15 @@ namespace lockstep {
 ///   Forward:  no collective; with gather_output one all-gather
 ///   Backward: one all-reduce, of the input's gradient
 ///
+/// PyTorch's nn.Linear stores [out_features, in_features]: load that as Orientation::kOutIn.
 /// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a
 /// seed at every world size. Holds on to `worker` and `comm`, which must outlive it; used by the
 /// rank's thread alone.
 ///
-/// Forward and Backward check their tensors before any communication: kInvalidArgument on the rank
-/// whose tensor does not fit. That rank must then give up, by returning the error from its task or
-/// by CollectiveBarrier::Abort(), or the others wait for it until their deadline.
+/// Create, Forward and Backward are calls of the whole group. What goes wrong on one rank, a tensor
+/// that does not fit or memory that runs out, fails the group at once: that rank gets its own error
+/// and the others kAborted with its rank, code and text, until CollectiveBarrier::Reset(). Tensors
+/// are checked before any communication.
 class ColumnParallelLinear {
  public:
   struct Options {
@@ -40,7 +42,9 @@ class ColumnParallelLinear {
     std::uint64_t seed = 0;
   };
 
-  /// kInvalidArgument: negative sizes, or a type that is not floating.
+  /// A collective. kInvalidArgument: negative sizes, or a type that is not floating.
+  /// kFailedPrecondition, on every rank: the ranks give different options; the text names each, the
+  /// values and whose they are, and the group goes on.
   static absl::StatusOr<ColumnParallelLinear> Create(Worker& worker, Communicator& comm,
                                                      Options options);
 
@@ -56,12 +60,18 @@ class ColumnParallelLinear {
                                   BackwardOptions options = {});
 
   Parameter& weight() { return weight_; }
+  const Parameter& weight() const { return weight_; }
   /// Null without a bias.
   Parameter* bias() { return bias_.has_value() ? &*bias_ : nullptr; }
   /// All of them, for an optimizer.
   std::vector<Parameter*> parameters();
 
  private:
+  friend class ParallelMlp;
+
+  // Create() of options that have been checked and compared.
+  static absl::StatusOr<ColumnParallelLinear> Make(Worker& worker, Communicator& comm,
+                                                   Options options);
   ColumnParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
                        std::optional<Parameter> bias);
   absl::Status CheckInput(absl::string_view call, const Tensor& x) const;

@@ -9,7 +9,8 @@ Linear::Linear(Worker& worker, Parameter weight, std::optional<Parameter> bias)
 
 absl::StatusOr<Linear> Linear::Create(Worker& worker, Options options) {
   const auto [in_features, out_features, has_bias, dtype, seed] = options;
-  LOCKSTEP_RETURN_IF_ERROR(internal::CheckOptions("Linear", in_features, out_features, dtype));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CheckOptions(
+      "Linear", {{"in_features", in_features}, {"out_features", out_features}}, dtype));
   LOCKSTEP_ASSIGN_OR_RETURN(
       Parameter weight, Parameter::Create(worker, "weight", {in_features, out_features}, dtype));
   std::optional<Parameter> bias;

@@ -10,7 +10,8 @@
 
 namespace lockstep {
 
-/// Y = X W + b on one device, without communication.
+/// Y = X W + b on one device, without communication. weight: [in_features, out_features]; PyTorch's
+/// nn.Linear stores [out_features, in_features]: load that as Orientation::kOutIn.
 /// Weights start uniform in +-1/sqrt(in_features), biases too, both drawn from `seed`: the full
 /// values of a parallel layer of that seed. Holds on to `worker`, which must outlive it; used by
 /// the rank's thread alone.

@@ -15,12 +15,11 @@ std::string TypeAndShape(const Tensor& tensor) {
 
 }  // namespace
 
-absl::Status CheckOptions(absl::string_view layer, std::int64_t in_features,
-                          std::int64_t out_features, DType dtype) {
-  if (in_features < 0 || out_features < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(layer, ": in_features is ", in_features,
-                                                   " and out_features is ", out_features,
-                                                   "; they must be at least 0"));
+absl::Status CheckOptions(absl::string_view layer, std::initializer_list<Size> sizes, DType dtype) {
+  for (const Size& size : sizes) {
+    if (size.value >= 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(layer, ": ", size.name, " is ", size.value, "; it must be at least 0"));
   }
   if (!IsFloating(dtype)) {
     return absl::InvalidArgumentError(
@@ -28,6 +27,15 @@ absl::Status CheckOptions(absl::string_view layer, std::int64_t in_features,
   }
   return absl::OkStatus();
 }
+
+SharedOption Shared(absl::string_view name, std::int64_t size) {
+  return {name, absl::StrCat(size)};
+}
+SharedOption Shared(absl::string_view name, bool flag) { return {name, flag ? "true" : "false"}; }
+SharedOption Shared(absl::string_view name, DType dtype) {
+  return {name, std::string(Name(dtype))};
+}
+SharedOption SharedSeed(std::uint64_t seed) { return {"seed", absl::StrCat(seed)}; }
 
 absl::Status CheckOperand(absl::string_view call, absl::string_view which, const Tensor& tensor,
                           const Features& features, DType dtype) {

@@ -4,10 +4,12 @@
 #define LOCKSTEP_LAYERS_LINEAR_MATH_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 
 #include "absl/strings/string_view.h"
 #include "lockstep/layers/parameter.h"
+#include "lockstep/layers/peers.h"
 
 namespace lockstep::internal {
 
@@ -19,9 +21,20 @@ struct Features {
   std::int64_t held;
 };
 
+/// A size among a layer's options, by its name there.
+struct Size {
+  absl::string_view name;
+  std::int64_t value;
+};
+
 /// kInvalidArgument, in the name of `layer`: a negative size, or a type that is not floating.
-absl::Status CheckOptions(absl::string_view layer, std::int64_t in_features,
-                          std::int64_t out_features, DType dtype);
+absl::Status CheckOptions(absl::string_view layer, std::initializer_list<Size> sizes, DType dtype);
+
+/// Options as CompareAcrossRanks takes them.
+SharedOption Shared(absl::string_view name, std::int64_t size);
+SharedOption Shared(absl::string_view name, bool flag);
+SharedOption Shared(absl::string_view name, DType dtype);
+SharedOption SharedSeed(std::uint64_t seed);
 
 /// kInvalidArgument unless `tensor` is [tokens, features.held] of `dtype`.
 /// `call` and `which` begin the message: "Linear::Forward", "x".

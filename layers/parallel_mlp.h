@@ -12,7 +12,9 @@
 
 namespace lockstep {
 
-/// y = down(f(up(x))), `up` split by columns and `down` by rows.
+/// y = down(f(up(x))), `up` split by columns and `down` by rows. Their weights are [in_features,
+/// hidden_features] and [hidden_features, out_features]; PyTorch's nn.Linear stores the transposes:
+/// load those as Orientation::kOutIn.
 ///
 ///   ParallelMlp::Activations kept;
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, mlp.Forward(x, &kept));
@@ -22,9 +24,10 @@ namespace lockstep {
 /// every world size. Holds on to `worker` and `comm`, which must outlive it; used by the rank's
 /// thread alone.
 ///
-/// Forward and Backward check their tensors before any communication: kInvalidArgument on the rank
-/// whose tensor does not fit. That rank must then give up, by returning the error from its task or
-/// by CollectiveBarrier::Abort(), or the others wait for it until their deadline.
+/// Create, Forward and Backward are calls of the whole group. What goes wrong on one rank, a tensor
+/// that does not fit or memory that runs out, fails the group at once: that rank gets its own error
+/// and the others kAborted with its rank, code and text, until CollectiveBarrier::Reset(). Tensors
+/// are checked before any communication.
 class ParallelMlp {
  public:
   struct Options {
@@ -44,7 +47,9 @@ class ParallelMlp {
     Tensor after;
   };
 
-  /// kInvalidArgument: negative sizes, or a type that is not floating.
+  /// A collective. kInvalidArgument: negative sizes, or a type that is not floating.
+  /// kFailedPrecondition, on every rank: the ranks give different options; the text names each, the
+  /// values and whose they are, and the group goes on.
   static absl::StatusOr<ParallelMlp> Create(Worker& worker, Communicator& comm, Options options);
 
   /// x: [tokens, in_features], replicated -> [tokens, out_features], replicated. `kept` may be null
@@ -62,10 +67,15 @@ class ParallelMlp {
   std::vector<Parameter*> parameters();
 
  private:
-  ParallelMlp(Worker& worker, Activation activation, ColumnParallelLinear up,
+  // Create() of options that have been checked and compared.
+  static absl::StatusOr<ParallelMlp> Make(Worker& worker, Communicator& comm, Options options);
+  ParallelMlp(Worker& worker, Communicator& comm, Activation activation, ColumnParallelLinear up,
               RowParallelLinear down);
+  absl::Status CheckBackward(const Tensor& x, const Activations& kept,
+                             const Tensor& grad_out) const;
 
   Worker* worker_;
+  Communicator* comm_;
   Activation activation_;
   ColumnParallelLinear up_;
   RowParallelLinear down_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lockstep/layers/peers.h"
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/runtime/random.h"
 
@@ -60,11 +61,18 @@ Parameter::Parameter(std::string name, Shape full_shape, int shard_axis, Shard s
       value_(std::move(value)),
       gradient_(std::move(gradient)) {}
 
-absl::StatusOr<Parameter> Parameter::Create(Worker& worker, const Communicator& comm,
-                                            std::string name, Shape full_shape, int shard_axis,
-                                            DType dtype) {
-  return CreateShard(worker, std::move(name), std::move(full_shape), shard_axis, dtype, comm.rank(),
-                     comm.world_size());
+absl::StatusOr<Parameter> Parameter::Create(Worker& worker, Communicator& comm, std::string name,
+                                            Shape full_shape, int shard_axis, DType dtype) {
+  LOCKSTEP_RETURN_IF_ERROR(comm.Fail(CheckParameter(name, full_shape, shard_axis, dtype)));
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::CompareAcrossRanks(worker, comm, absl::StrCat("parameter ", name),
+                                   {{"full_shape", lockstep::ToString(full_shape)},
+                                    {"shard_axis", absl::StrCat(shard_axis)},
+                                    {"dtype", std::string(Name(dtype))}}));
+  return internal::Alone(comm, [&] {
+    return CreateShard(worker, std::move(name), std::move(full_shape), shard_axis, dtype,
+                       comm.rank(), comm.world_size());
+  });
 }
 
 absl::StatusOr<Parameter> Parameter::Create(Worker& worker, std::string name, Shape shape,
@@ -105,15 +113,42 @@ absl::Status Parameter::InitializeUniform(Worker& worker, std::uint64_t seed, fl
                           block);
 }
 
-absl::Status Parameter::LoadFull(Worker& worker, const Tensor& full) const {
-  if (full.shape() != full_shape_) {
-    return absl::InvalidArgumentError(absl::StrCat("parameter ", name_, ": LoadFull of ",
-                                                   full.ToString(), ", but its full shape is ",
-                                                   lockstep::ToString(full_shape_)));
+absl::Status Parameter::LoadFull(Worker& worker, const Tensor& full,
+                                 Orientation orientation) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, Oriented("LoadFull", full, orientation, full_shape_));
+  if (shard_axis_ != kReplicated) {
+    LOCKSTEP_ASSIGN_OR_RETURN(part, part.Slice(shard_axis_, shard_.begin, shard_.length));
   }
-  if (shard_axis_ == kReplicated) return Copy(worker, full, value_);
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, full.Slice(shard_axis_, shard_.begin, shard_.length));
   return Copy(worker, part, value_);
+}
+
+absl::Status Parameter::LoadShard(Worker& worker, const Tensor& part,
+                                  Orientation orientation) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor turned,
+                            Oriented("LoadShard", part, orientation, value_.shape()));
+  return Copy(worker, turned, value_);
+}
+
+absl::StatusOr<Tensor> Parameter::Oriented(absl::string_view call, const Tensor& given,
+                                           Orientation orientation, const Shape& shape) const {
+  const bool turns = orientation == Orientation::kOutIn;
+  const auto refuse = [&](absl::string_view reason) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameter ", name_, ": ", call, " of ", given.ToString(), " as ",
+                     turns ? "kOutIn" : "kInOut", ", but ",
+                     shape == full_shape_ ? "its full shape" : "this rank's part", " is ",
+                     lockstep::ToString(shape), "; ", reason));
+  };
+  if (turns && shape.size() != 2) return refuse("kOutIn is for two axes, give it as kInOut");
+  Shape expected = shape;
+  if (turns) std::swap(expected[0], expected[1]);
+  if (given.shape() == expected) return turns ? given.Transpose() : given;
+  const bool fits_turned = shape.size() == 2 && given.shape() == Shape{expected[1], expected[0]};
+  return refuse(absl::StrCat("it must be ", lockstep::ToString(expected),
+                             fits_turned ? ", or be given as " : "",
+                             !fits_turned ? ""
+                             : turns      ? "kInOut"
+                                          : "kOutIn"));
 }
 
 absl::StatusOr<Tensor> Parameter::GatherFull(Worker& worker, Communicator& comm) const {
@@ -126,22 +161,29 @@ absl::StatusOr<Tensor> Parameter::GatherFullGradient(Worker& worker, Communicato
 
 absl::StatusOr<Tensor> Parameter::Gather(Worker& worker, Communicator& comm,
                                          const Tensor& part) const {
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor full, worker.Empty(full_shape_, part.dtype()));
-  if (shard_axis_ == kReplicated) {
-    LOCKSTEP_RETURN_IF_ERROR(Copy(worker, part, full));
-    return full;
+  Tensor full;
+  LOCKSTEP_RETURN_IF_ERROR(internal::Alone(comm, [&]() -> absl::Status {
+    LOCKSTEP_RETURN_IF_ERROR(CheckGroup(comm));
+    LOCKSTEP_ASSIGN_OR_RETURN(full, worker.Empty(full_shape_, part.dtype()));
+    return shard_axis_ == kReplicated ? Copy(worker, part, full) : absl::OkStatus();
+  }));
+  if (shard_axis_ != kReplicated) {
+    LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(part, full, shard_axis_));
   }
+  return full;
+}
+
+absl::Status Parameter::CheckGroup(const Communicator& comm) const {
+  if (shard_axis_ == kReplicated) return absl::OkStatus();
   // A group of as many ranks in another order would gather without an error, and in the wrong
   // order.
-  const Shard expected = Shard::Of(full.extent(shard_axis_), comm.rank(), comm.world_size());
-  if (expected != shard_) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "parameter ", name_, ": gathered as rank ", comm.rank(), " of ", comm.world_size(),
-        ", which would hold ", ToString(expected), " of axis ", shard_axis_, ", but it holds ",
-        ToString(shard_), "; gather over the group it was created for"));
-  }
-  LOCKSTEP_RETURN_IF_ERROR(comm.AllGather(part, full, shard_axis_));
-  return full;
+  const std::int64_t extent = full_shape_[static_cast<std::size_t>(shard_axis_)];
+  const Shard expected = Shard::Of(extent, comm.rank(), comm.world_size());
+  if (expected == shard_) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "parameter ", name_, ": gathered as rank ", comm.rank(), " of ", comm.world_size(),
+      ", which would hold ", ToString(expected), " of axis ", shard_axis_, ", but it holds ",
+      ToString(shard_), "; gather over the group it was created for"));
 }
 
 }  // namespace lockstep

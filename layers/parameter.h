@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "lockstep/collective/communicator.h"
 #include "lockstep/runtime/worker.h"
 
@@ -22,7 +23,14 @@ struct Shard {
   friend bool operator==(const Shard&, const Shard&) = default;
 };
 
-/// What a layer's Backward does with its parameters' gradients.
+/// Which way round a matrix lies in what is loaded. A square one fits either way, so that only who
+/// wrote the file can tell.
+enum class Orientation : unsigned char {
+  kInOut,  // the parameter's own, as in this library: [in_features, out_features]
+  kOutIn,  // its transpose, as PyTorch's nn.Linear stores it: [out_features, in_features]
+};
+
+/// What a layer's Backward does with its parameters' gradients: the same on every rank.
 struct BackwardOptions {
   /// Adds to them, as the second and later passes of a step must. Without, it writes over whatever
   /// is there, which need not be zero then, and saves reading it.
@@ -38,7 +46,7 @@ struct BackwardOptions {
 ///   const Shape full_shape = {in_features, out_features};
 ///   LOCKSTEP_ASSIGN_OR_RETURN(auto weight, Parameter::Create(worker, comm, "weight", full_shape,
 ///                                                            /*shard_axis=*/1, dtype));
-///   LOCKSTEP_RETURN_IF_ERROR(weight.LoadFull(worker, checkpoint));  // takes this rank's columns
+///   LOCKSTEP_RETURN_IF_ERROR(weight.LoadFull(worker, file, Orientation::kOutIn));  // its columns
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor full, weight.GatherFull(worker, comm));  // on every rank
 ///
 /// A handle, as Tensor is: copies share the value and the gradient. Used by the rank's thread
@@ -49,11 +57,12 @@ class Parameter {
   static constexpr int kReplicated = -1;
 
   /// Zero value and gradient, with this rank's shard of `full_shape` along `shard_axis`; the ranks
-  /// are those of `comm`. kInvalidArgument: no axes, no such axis, a negative extent, or a type
-  /// that is not floating.
-  static absl::StatusOr<Parameter> Create(Worker& worker, const Communicator& comm,
-                                          std::string name, Shape full_shape, int shard_axis,
-                                          DType dtype);
+  /// are those of `comm`. A collective. kInvalidArgument: no axes, no such axis, a negative extent,
+  /// or a type that is not floating; the group fails (see Communicator::Fail).
+  /// kFailedPrecondition, on every rank: the ranks give different names, shapes, axes or types; the
+  /// group goes on.
+  static absl::StatusOr<Parameter> Create(Worker& worker, Communicator& comm, std::string name,
+                                          Shape full_shape, int shard_axis, DType dtype);
   /// Held whole by a rank that needs no group.
   static absl::StatusOr<Parameter> Create(Worker& worker, std::string name, Shape shape,
                                           DType dtype);
@@ -69,24 +78,38 @@ class Parameter {
   absl::Status ZeroGradient(Worker& worker) const;
 
   /// Draws the value uniformly in [-bound, bound): the same full value for a seed at every world
-  /// size. No communication.
+  /// size. No communication, so that seed and bound must be the same on every rank.
   absl::Status InitializeUniform(Worker& worker, std::uint64_t seed, float bound) const;
-  /// Takes this rank's shard of `full`, which has full_shape, converting the type. No
-  /// communication. kInvalidArgument: another shape.
-  absl::Status LoadFull(Worker& worker, const Tensor& full) const;
+  /// Takes this rank's shard of `full`, converting the type. No communication: the ranks' values of
+  /// a replicated parameter are equal if what they load is.
+  /// full: [full_shape], or its transpose with kOutIn, which takes two axes; on the worker's device
+  /// or the CPU. kInvalidArgument: another shape.
+  absl::Status LoadFull(Worker& worker, const Tensor& full,
+                        Orientation orientation = Orientation::kInOut) const;
+  /// The same of a file of which this rank has read its own shard alone.
+  /// part: like value(), or its transpose with kOutIn.
+  absl::Status LoadShard(Worker& worker, const Tensor& part, Orientation orientation) const;
   /// The full value on every rank, in new memory: [full_shape]. A collective unless replicated.
   /// kInvalidArgument: `comm` deals the axis otherwise than the group the parameter was created
-  /// for.
+  /// for. What goes wrong on one rank fails the group.
   absl::StatusOr<Tensor> GatherFull(Worker& worker, Communicator& comm) const;
   /// The same of the gradient.
   absl::StatusOr<Tensor> GatherFullGradient(Worker& worker, Communicator& comm) const;
 
  private:
+  // Their ranks have compared already what CreateShard needs.
+  friend class ColumnParallelLinear;
+  friend class RowParallelLinear;
+
   Parameter(std::string name, Shape full_shape, int shard_axis, Shard shard, Tensor value,
             Tensor gradient);
   static absl::StatusOr<Parameter> CreateShard(Worker& worker, std::string name, Shape full_shape,
                                                int shard_axis, DType dtype, int rank,
                                                int world_size);
+  // `given`, whose shape turned the right way round must be `shape`, seen that way.
+  absl::StatusOr<Tensor> Oriented(absl::string_view call, const Tensor& given,
+                                  Orientation orientation, const Shape& shape) const;
+  absl::Status CheckGroup(const Communicator& comm) const;
   absl::StatusOr<Tensor> Gather(Worker& worker, Communicator& comm, const Tensor& part) const;
 
   std::string name_;

@@ -15,29 +15,49 @@ RowParallelLinear::RowParallelLinear(Worker& worker, Communicator& comm, Options
 
 absl::StatusOr<RowParallelLinear> RowParallelLinear::Create(Worker& worker, Communicator& comm,
                                                             Options options) {
-  const std::int64_t in_features = options.in_features;
-  const std::int64_t out_features = options.out_features;
-  LOCKSTEP_RETURN_IF_ERROR(
-      internal::CheckOptions("RowParallelLinear", in_features, out_features, options.dtype));
-  LOCKSTEP_ASSIGN_OR_RETURN(Parameter weight,
-                            Parameter::Create(worker, comm, "weight", {in_features, out_features},
-                                              /*shard_axis=*/0, options.dtype));
+  using internal::Shared;
+  constexpr absl::string_view kName = "RowParallelLinear";
+  LOCKSTEP_RETURN_IF_ERROR(comm.Fail(internal::CheckOptions(
+      kName, {{"in_features", options.in_features}, {"out_features", options.out_features}},
+      options.dtype)));
+  LOCKSTEP_RETURN_IF_ERROR(internal::CompareAcrossRanks(
+      worker, comm, kName,
+      {Shared("in_features", options.in_features), Shared("out_features", options.out_features),
+       Shared("bias", options.bias), Shared("input_is_parallel", options.input_is_parallel),
+       Shared("skip_bias_add", options.skip_bias_add), Shared("dtype", options.dtype),
+       internal::SharedSeed(options.seed)}));
+  return internal::Alone(comm, [&] { return Make(worker, comm, options); });
+}
+
+absl::StatusOr<RowParallelLinear> RowParallelLinear::Make(Worker& worker, Communicator& comm,
+                                                          Options options) {
+  const auto create = [&](const char* name, const Shape& full_shape, int shard_axis) {
+    return Parameter::CreateShard(worker, name, full_shape, shard_axis, options.dtype, comm.rank(),
+                                  comm.world_size());
+  };
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      Parameter weight,
+      create("weight", {options.in_features, options.out_features}, /*shard_axis=*/0));
   std::optional<Parameter> bias;
   if (options.bias) {
-    LOCKSTEP_ASSIGN_OR_RETURN(bias, Parameter::Create(worker, comm, "bias", {out_features},
-                                                      Parameter::kReplicated, options.dtype));
+    LOCKSTEP_ASSIGN_OR_RETURN(bias, create("bias", {options.out_features}, Parameter::kReplicated));
   }
   LOCKSTEP_RETURN_IF_ERROR(
-      internal::InitializeLinear(worker, options.seed, in_features, weight, bias));
+      internal::InitializeLinear(worker, options.seed, options.in_features, weight, bias));
   return RowParallelLinear(worker, comm, options, std::move(weight), std::move(bias));
 }
 
 absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf("RowParallelLinear::Forward", x));
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, internal::TimesWeight(*worker_, part, weight_));
+  Tensor y;
+  LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&]() -> absl::Status {
+    LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf("RowParallelLinear::Forward", x));
+    LOCKSTEP_ASSIGN_OR_RETURN(y, internal::TimesWeight(*worker_, part, weight_));
+    return absl::OkStatus();
+  }));
   LOCKSTEP_RETURN_IF_ERROR(comm_->AllReduce(y, y));
   if (bias_.has_value() && !options_.skip_bias_add) {
-    LOCKSTEP_RETURN_IF_ERROR(AddBias(*worker_, bias_->value(), y));
+    LOCKSTEP_RETURN_IF_ERROR(
+        internal::Alone(*comm_, [&] { return AddBias(*worker_, bias_->value(), y); }));
   }
   return y;
 }
@@ -45,20 +65,30 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
 absl::StatusOr<Tensor> RowParallelLinear::Backward(const Tensor& x, const Tensor& grad_out,
                                                    BackwardOptions options) {
   constexpr absl::string_view kCall = "RowParallelLinear::Backward";
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf(kCall, x));
-  LOCKSTEP_RETURN_IF_ERROR(internal::CheckOperand(
-      kCall, "grad_out", grad_out, {"out_features", options_.out_features, options_.out_features},
-      options_.dtype));
-  LOCKSTEP_RETURN_IF_ERROR(internal::CheckTokens(kCall, grad_out, x));
-  LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x,
-                            internal::TimesWeightTransposed(*worker_, grad_out, weight_));
+  Tensor part;
+  Tensor grad_part;
+  Tensor grad_x;
+  LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&]() -> absl::Status {
+    LOCKSTEP_ASSIGN_OR_RETURN(part, PartOf(kCall, x));
+    LOCKSTEP_RETURN_IF_ERROR(internal::CheckOperand(
+        kCall, "grad_out", grad_out, {"out_features", options_.out_features, options_.out_features},
+        options_.dtype));
+    LOCKSTEP_RETURN_IF_ERROR(internal::CheckTokens(kCall, grad_out, x));
+    LOCKSTEP_ASSIGN_OR_RETURN(grad_part,
+                              internal::TimesWeightTransposed(*worker_, grad_out, weight_));
+    if (options_.input_is_parallel) {
+      grad_x = grad_part;
+      return absl::OkStatus();
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(grad_x, worker_->Empty(x.shape(), options_.dtype));
+    return absl::OkStatus();
+  }));
   if (!options_.input_is_parallel) {
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor full, worker_->Empty(x.shape(), options_.dtype));
-    LOCKSTEP_RETURN_IF_ERROR(comm_->AllGather(grad_x, full, /*axis=*/1));
-    grad_x = std::move(full);
+    LOCKSTEP_RETURN_IF_ERROR(comm_->AllGather(grad_part, grad_x, /*axis=*/1));
   }
-  LOCKSTEP_RETURN_IF_ERROR(
-      internal::ParameterGradients(*worker_, part, grad_out, weight_, bias_, options));
+  LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&] {
+    return internal::ParameterGradients(*worker_, part, grad_out, weight_, bias_, options);
+  }));
   return grad_x;
 }
 

@@ -212,27 +212,4 @@ TEST_CASE("A bad tensor on one rank of an MLP is an error on all, and heals") {
                       "ParallelMlp::Backward: grad_out is float32 [3, 4], but out_features is 2");
 }
 
-TEST_CASE("An MLP's Backward without what Forward kept says so, and adds to no gradient") {
-  auto group = Group::Create(1);
-  REQUIRE_OK(group);
-  absl::Status backward;
-  Array gradient;
-  REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        auto mlp, ParallelMlp::Create(worker, comm,
-                                      {.in_features = 4, .hidden_features = 5, .out_features = 2}));
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor x,
-                              ToTensor(worker, Array::Constant({3, 4}, 1.0), DType::kFloat32));
-    ParallelMlp::Activations kept;
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, mlp.Forward(x, &kept));
-    // Kept from a pass over another batch.
-    LOCKSTEP_ASSIGN_OR_RETURN(kept.before, kept.before.Slice(0, 0, 2));
-    backward = mlp.Backward(x, kept, y).status();
-    LOCKSTEP_ASSIGN_OR_RETURN(gradient, ToArray(worker, mlp.down().weight().gradient()));
-    return absl::OkStatus();
-  }));
-  RequireRefused({{backward, {"ParallelMlp::Backward", "float32 [3, 2]", "float32 [2, 5]"}}});
-  REQUIRE(SameBits(gradient, Array::Constant({5, 2}, 0.0)));
-}
-
 }  // namespace lockstep::testing

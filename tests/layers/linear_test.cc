@@ -148,7 +148,8 @@ TEST_CASE("Without inputs, the result is the bias, and a layer starts with a bia
 }
 
 TEST_CASE("Weight and bias start within 1 / sqrt(in_features), different and fixed by the seed") {
-  const Linear::Options options{.in_features = 16, .out_features = 16, .seed = 3};
+  const auto seed = GENERATE(as<std::uint64_t>{}, 0, 3);
+  const Linear::Options options{.in_features = 16, .out_features = 16, .seed = seed};
   const auto values = StartingValues(options);
   const auto again = StartingValues(options);
   REQUIRE_OK(values);

@@ -221,6 +221,19 @@ TEST_CASE("A parameter that cannot be is refused") {
   }
 }
 
+TEST_CASE("A parameter of which each part can be, but never the whole, is refused at Create") {
+  auto group = Group::Create(2);
+  REQUIRE_OK(group);
+  // 2^63 bytes, though there is not one element; each rank's part would be 2^62.
+  const absl::Status status = group->Run([](Worker& worker, Communicator& comm) {
+    return Parameter::Create(worker, comm, "p", {std::int64_t{1} << 61, 0}, 0, DType::kFloat32)
+        .status();
+  });
+  INFO(status.ToString());
+  REQUIRE(status.code() == absl::StatusCode::kInvalidArgument);
+  REQUIRE(Says(status, "[2305843009213693952, 0]"));
+}
+
 TEST_CASE("Gathering over a group that deals the shards otherwise is refused, not misordered") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
