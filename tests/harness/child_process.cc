@@ -27,6 +27,10 @@ namespace {
     status = body();
   } catch (const std::exception& thrown) {
     status = absl::InternalError(absl::StrCat("the test threw: ", thrown.what()));
+  } catch (...) {
+    // The unwinding of a thread that ends itself is no exception, and has to go on.
+    if (std::current_exception() == nullptr) throw;
+    status = absl::InternalError("the test threw something that is no std::exception");
   }
   const std::string text = absl::StrCat(static_cast<int>(status.code()), "\n", status.message());
   const char* at = text.data();
@@ -58,16 +62,26 @@ bool ReadUntil(int report, std::chrono::steady_clock::time_point deadline, std::
   }
 }
 
+// `how` is -1 if nobody knows.
 bool AwaitExit(pid_t child, std::chrono::steady_clock::time_point deadline, int& how) {
   for (;;) {
     const pid_t ended = waitpid(child, &how, WNOHANG);
-    if (ended == child || (ended < 0 && errno != EINTR)) return true;
+    if (ended == child) return true;
+    if (ended < 0 && errno != EINTR) {
+      how = -1;
+      return true;
+    }
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
 absl::Status Describe(int how, const std::string& report) {
+  if (how == -1) {
+    return absl::InternalError(absl::StrCat(
+        "how the child ended is not known, as where SIGCHLD is ignored; it had reported: ",
+        report));
+  }
   if (WIFSIGNALED(how)) {
     return absl::InternalError(absl::StrCat("the child died of ", strsignal(WTERMSIG(how)),
                                             "; it had reported: ", report));
@@ -84,6 +98,11 @@ absl::Status Describe(int how, const std::string& report) {
 }  // namespace
 
 absl::Status RunInChild(absl::Duration limit, absl::FunctionRef<absl::Status()> body) {
+  if (limit <= absl::ZeroDuration() || limit == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat("RunInChild: limit is ",
+                                                   absl::FormatDuration(limit),
+                                                   "; it must be finite, and more than 0"));
+  }
   int ends[2];
   if (pipe(ends) != 0) return absl::InternalError(absl::StrCat("pipe: ", std::strerror(errno)));
   std::fflush(nullptr);
@@ -94,7 +113,9 @@ absl::Status RunInChild(absl::Duration limit, absl::FunctionRef<absl::Status()> 
     BeChild(ends[1], body);
   }
   close(ends[1]);
-  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(limit);
+  // Within what a clock can count.
+  const auto deadline = std::chrono::steady_clock::now() +
+                        absl::ToChronoNanoseconds(std::min(limit, absl::Hours(24 * 365)));
   std::string report;
   int how = 0;
   const bool in_time = ReadUntil(ends[0], deadline, report) && AwaitExit(child, deadline, how);

@@ -10,14 +10,17 @@
 
 namespace lockstep::testing {
 
-/// Runs `body` in a forked child and returns what it returned. A child that is not done within
-/// `limit` is killed, and the result is kDeadlineExceeded with the stacks of all its threads (from
-/// gdb, where that is installed); one that dies otherwise gives kInternal with its signal or exit
-/// code, so that a sanitizer's report fails the test too. The calling process must have a single
-/// thread, as a test has before it makes any. Works from any test framework:
+/// Runs `body` in a forked child and returns what it returned; kInternal with its text if it threw.
+/// A child that is not done within `limit` (positive and finite) is killed, and the result is
+/// kDeadlineExceeded with the stacks of all its threads (from gdb, where that is installed); one
+/// that dies otherwise gives kInternal with its signal or exit code, so that a sanitizer's report
+/// fails the test too. The calling process must have a single thread, as a test has before it makes
+/// any, and must not ignore SIGCHLD. What the body writes to memory stays in the child. Works from
+/// any test framework:
 ///
-///   absl::Status status = RunInChild(absl::Seconds(10), [] { return
-///   TwoRanksWhereOneNeverArrives(); }); REQUIRE(status.ok());
+///   absl::Status status = lockstep::testing::RunInChild(
+///       absl::Seconds(10), [] { return TwoRanksWhereOneNeverArrives(); });
+///   REQUIRE(status.ok());
 absl::Status RunInChild(absl::Duration limit, absl::FunctionRef<absl::Status()> body);
 
 /// OK if `condition`, else kInternal with `text`: for bodies, which have no assertions.

@@ -19,8 +19,9 @@ std::string StacksOf(pid_t process) {
   const int file = memfd_create("lockstep_stacks", MFD_CLOEXEC);
   if (file < 0) return "(no stacks: no temporary file)";
   const std::string command = absl::StrCat(
-      "gdb -p ", process, " -batch -ex 'set pagination off' -ex 'thread apply all bt 24' >/proc/",
-      getpid(), "/fd/", file, " 2>/dev/null");
+      "timeout -k 5 60 gdb -p ", process,
+      " -batch -ex 'set pagination off' -ex 'thread apply all bt 24' </dev/null >/proc/", getpid(),
+      "/fd/", file, " 2>/dev/null");
   const int ended = std::system(command.c_str());
   std::string stacks;
   if (FILE* lines = fdopen(file, "r"); lines != nullptr) {

@@ -9,7 +9,7 @@
 namespace lockstep::testing {
 
 /// The stacks of all threads of `process`, which may be this one, from gdb; or a line that says why
-/// there are none. The process stands still meanwhile.
+/// there are none. The process stands still meanwhile, for a minute at most.
 std::string StacksOf(pid_t process);
 
 }  // namespace lockstep::testing
