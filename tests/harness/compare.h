@@ -1,4 +1,8 @@
 // Comparing tensors, and sharded results with unsharded ones.
+//
+// Tensors may be strided, on the worker's device or on the CPU. What cannot be read is refused
+// before anything is: kInvalidArgument for a shape that cannot be, a null or misaligned pointer
+// with elements, another device.
 #ifndef LOCKSTEP_TESTS_HARNESS_COMPARE_H_
 #define LOCKSTEP_TESTS_HARNESS_COMPARE_H_
 
@@ -9,14 +13,20 @@
 
 namespace lockstep::testing {
 
+/// A contiguous copy in memory of the CPU's, which it owns. Waits for the worker's stream.
+absl::StatusOr<Tensor> ToHost(Worker& worker, const Tensor& tensor);
+
 /// The elements as doubles, in row-major order; exact for every type but int64 beyond 2^53. Waits
 /// for the worker's stream.
 absl::StatusOr<std::vector<double>> ToDoubles(Worker& worker, const Tensor& tensor);
 
 /// OK if `actual` has the shape and type of `expected`, and no element is further from it than
-/// `ulps` units in the last place of the largest expected element (0: equal; a NaN equals a NaN).
-/// Units of the largest, because a sum of large numbers that cancel is no more exact than they
-/// are. kInternal: `what`, the first bad index, both values, how far apart, and how many are bad.
+/// `ulps` units in the last place of the largest finite expected element (0: equal; a NaN equals a
+/// NaN, an infinity itself). Units of the largest, because a sum of large numbers that cancel is no
+/// more exact than they are; of integers the unit is 1, and they are compared exactly. Where no
+/// finite element but 0 is expected, the unit is the type's least number. kInternal: `what`, the
+/// first bad index, both values, how far apart, and how many are bad. kInvalidArgument: `ulps`
+/// negative, infinite or NaN.
 absl::Status ExpectClose(Worker& worker, absl::string_view what, const Tensor& actual,
                          const Tensor& expected, double ulps);
 
