@@ -11,21 +11,28 @@ namespace lockstep::testing {
 struct GradientCheckOptions {
   /// Every rank holds the same x, rather than a part of its own.
   bool replicated = false;
-  /// Elements that are tried: of x if replicated, else of every rank's part. All, if there are
-  /// fewer.
+  /// Elements that are tried, at least 1: of x if replicated, else of every rank's part. Spread
+  /// evenly from the first on; all, if there are fewer.
   int num_elements = 16;
-  /// How far an element is moved, up and down: about the cube root of the type's precision is best
-  /// (1e-2 for float32, 1e-5 for float64).
+  /// How far an element is moved, up and down, more than 0: about the cube root of the type's
+  /// precision is best (1e-2 for float32, 1e-5 for float64).
   double step = 1e-2;
-  /// Allowed difference, relative to the largest difference quotient found or 1.
+  /// Allowed difference, relative to the largest difference quotient that this rank found or 1;
+  /// between 0 and 1.
   double tolerance = 1e-2;
 };
 
 /// OK if `gradient` is the derivative of the loss with respect to x, by central differences. `loss`
 /// computes it from what x holds now, the same on every rank, and may call collectives: all ranks
 /// call this alike, and it calls `loss` equally often on all of them. x, gradient: one floating
-/// type and shape, contiguous; x is as before when this returns. kInternal: `what`, the rank, the
-/// index, the gradient and the quotient.
+/// type and shape, contiguous, on the worker's device. x is as before, bit for bit, when this
+/// returns, whatever it returns. Where x has no elements there is nothing to be wrong.
+///
+/// A collective: every rank returns the same, but for an error of `loss`, which its rank returns at
+/// once. kInternal: `what`, the rank, the index, the gradient and the quotient; or why there is
+/// none (the loss is not finite, or the step is lost in x's type), which is a failure too.
+/// kInvalidArgument, before `loss` is called: the first rank whose tensors or options cannot be, or
+/// what the ranks give differently.
 absl::Status CheckGradient(Worker& worker, Communicator& comm, absl::string_view what,
                            const Tensor& x, const Tensor& gradient,
                            absl::FunctionRef<absl::StatusOr<double>()> loss,

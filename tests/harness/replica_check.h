@@ -10,9 +10,9 @@
 
 namespace lockstep::testing {
 
-/// A rank's record of replicated tensors:
+/// A rank's record of replicated tensors, used by its thread alone; `worker` must outlive it:
 ///
-///   ReplicaCheck replicas(worker);
+///   lockstep::testing::ReplicaCheck replicas(worker);
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, down.Forward(h));
 ///   LOCKSTEP_RETURN_IF_ERROR(replicas.Note("down.Forward", y));
 ///   ...
@@ -21,13 +21,14 @@ class ReplicaCheck {
  public:
   explicit ReplicaCheck(Worker& worker) : worker_(worker) {}
 
-  /// Keeps a hash of the tensor's bits, under the name of the operation that made it. Waits for the
-  /// worker's stream.
+  /// Keeps a hash of the tensor's bits, under the name of the operation that made it. The tensor
+  /// may be strided. Waits for the worker's stream. kInvalidArgument: it cannot be read.
   absl::Status Note(absl::string_view operation, const Tensor& tensor);
 
-  /// A collective: OK if all ranks have noted the same operations with the same bits. kInternal,
-  /// the same text on every rank but for names: the first record that differs, and which ranks
-  /// agree with each other.
+  /// A collective: OK if all ranks have noted the same operations, types, shapes and bits, in the
+  /// same order. kInternal, the same text on every rank but for names: the first record that
+  /// differs, and which ranks agree with each other; or that some noted more, where all else
+  /// agrees.
   absl::Status Compare(Communicator& comm) const;
 
  private:
