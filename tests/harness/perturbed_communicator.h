@@ -3,10 +3,9 @@
 #define LOCKSTEP_TESTS_HARNESS_PERTURBED_COMMUNICATOR_H_
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <optional>
-#include <random>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,15 +18,19 @@ enum class FaultKind : unsigned char {
   kThrow,        // the call throws std::runtime_error
   kLate,         // the rank comes `delay` late
   kNeverArrive,  // the rank stays away for `delay`, then the call returns kInternal
-  kWrongCount,   // the rank asks for one element less
+  kWrongCount,   // the rank asks for one element less; of several rows, one less in each
   kWrongDtype,   // the rank asks for another type of the same size
 };
 
-/// What goes wrong with a call of one rank: "rank 2 fails at its 5th all-reduce" is
+/// What goes wrong with one call of one rank: "rank 2 fails at its 5th all-reduce" is
 /// {.rank = 2, .at = CollectiveKind::kAllReduce, .nth = 5, .kind = FaultKind::kFail}.
+///
+/// A wrong count or type of a call that has none (a barrier, a split, no elements) is refused:
+/// kInvalidArgument from that call.
 struct Fault {
   int rank = 0;
-  /// Calls of this kind are counted; all of them, if there is none.
+  /// Calls of this kind are counted; all of them, if there is none. Those that are refused because
+  /// of the rank's own tensors are not.
   std::optional<CollectiveKind> at = {};
   /// From 1.
   int nth = 1;
@@ -43,14 +46,27 @@ struct Perturbation {
   absl::Duration most_delay = absl::Microseconds(200);
 };
 
+/// kInvalidArgument: a fault that could never happen (no such rank in a group of `world_size`, nth
+/// below 1, a wrong count or type of a barrier or split), or a delay that is negative or infinite.
+absl::Status CheckPerturbation(const Perturbation& perturbation, int world_size);
+
+/// The delay number `n` of a rank: 2 k before its call k (from 0, of any kind), 2 k + 1 after it.
+/// About half of them are 0, so that ranks collide as well; the others are spread over (0,
+/// most_delay).
+absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t n);
+
 /// A Communicator in front of another, for the code under test to use in its place. Where there is
 /// none, nothing is in the way: lockstep itself has no injection points. `inner` must outlive it.
+/// Where the perturbation cannot be (CheckPerturbation), every call returns that.
 class PerturbedCommunicator final : public Communicator {
  public:
   PerturbedCommunicator(Communicator& inner, Perturbation perturbation);
 
+  /// How long this end has slept so far, by chance and for its faults.
+  absl::Duration delayed() const { return delayed_; }
+
   CommunicatorStats stats() const override { return inner_.stats(); }
-  /// The new group's calls are delayed too, and have no faults.
+  /// The new group's calls are delayed too, each end's in its own way, and have no faults.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) override;
   absl::Status Fail(absl::Status status) override { return inner_.Fail(std::move(status)); }
   absl::Status Synchronize() override { return inner_.Synchronize(); }
@@ -63,17 +79,25 @@ class PerturbedCommunicator final : public Communicator {
   absl::Status JoinSideStream() override { return inner_.JoinSideStream(); }
 
  private:
-  // Changes `call`, waits, throws, or returns what the call returns at once.
+  // Before each call, which it may change: counts it, delays it, and does what its faults ask for.
+  absl::Status Begin(CollectiveCall& call);
+  void End();
   absl::Status Suffer(const Fault& fault, CollectiveCall& call);
-  void Delay();
+  absl::Status AskForLess(CollectiveCall& call);
+  void Sleep(absl::Duration time);
 
   Communicator& inner_;
   // Of a group that was split off.
   std::unique_ptr<Communicator> owned_;
   const Perturbation perturbation_;
-  std::mt19937_64 random_;
-  // By kind, then all.
-  std::array<int, 8> num_calls_ = {};
+  const absl::Status usable_;
+  // By kind.
+  std::array<std::uint64_t, 7> num_calls_ = {};
+  std::uint64_t num_all_calls_ = 0;
+  absl::Duration delayed_;
+  // The counts of an all-to-all that asks for less.
+  std::vector<std::int64_t> send_counts_;
+  std::vector<std::int64_t> receive_counts_;
 };
 
 }  // namespace lockstep::testing
