@@ -11,25 +11,39 @@
 namespace lockstep::testing {
 
 struct RunRanksOptions {
+  /// How many ranks, dealt over the devices in order: at least 1, and at least one per device.
   int world_size = 2;
   std::vector<Device> devices = {Device::Cpu()};
   CollectiveBarrier::Options barrier = {.timeout = absl::Seconds(10)};
   Perturbation perturbation = {};
-  /// How long all of it may take.
+  /// How long all of it may take; positive and finite.
   absl::Duration limit = absl::Seconds(60);
 };
 
-/// Runs `body` once per rank, each on a thread of its own, and returns the status of the rank that
-/// failed first. From any test framework:
+/// Runs `body` once per rank, all at once, each on a thread of its own, and returns the status of
+/// the rank that failed first, its text behind the rank: "rank 2: y: element [0, 4] is ...". From
+/// any test framework:
 ///
-///   absl::Status status = RunRanks({.world_size = 4}, [](Worker& worker, Communicator& comm) {
-///     return MyLayerEqualsItsReference(worker, comm);
-///   });
+///   absl::Status status = lockstep::testing::RunRanks(
+///       {.world_size = 4}, [](lockstep::Worker& worker, lockstep::Communicator& comm) {
+///         return MyLayerEqualsItsReference(worker, comm);
+///       });
 ///
-/// `each`, if given, gets what every rank's body returned; kInternal for a rank that threw. Ranks
-/// that are not done within the limit are aborted, and the result is kDeadlineExceeded with the
-/// stacks of all threads as they hung (from gdb, where that is installed); if they hang even then,
-/// the stacks are printed and the process ends: no test runs for ever.
+/// The full name works beside GoogleTest, whose own namespace is called testing too.
+///
+/// Threads: the body runs on world_size threads, so what it captures by reference is shared by
+/// them; each writes to its own part of it, and all of it can be read after the return. It returns
+/// a status instead of asserting, which few frameworks allow from other threads. Worker and
+/// Communicator are the rank's own: for its thread, and only until its body returns, as is all that
+/// was split off or queued. Tensors may outlive them. Several RunRanks may run at once, or one in
+/// the body of another.
+///
+/// `each`, if given, gets what every rank's body returned, by rank; kInternal for a rank that threw
+/// or whose thread ended itself. Ranks that are not done within the limit are aborted, and the
+/// result is kDeadlineExceeded with the stacks of all threads as they hung (from gdb, where that is
+/// installed); if they hang even then, for 10 s, the stacks are printed and the process ends: no
+/// test runs for ever. kInvalidArgument, and nothing runs (`each` is empty): options that cannot
+/// be.
 absl::Status RunRanks(const RunRanksOptions& options,
                       absl::FunctionRef<absl::Status(Worker&, Communicator&)> body,
                       std::vector<absl::Status>* each = nullptr);
