@@ -12,15 +12,15 @@ absl::Status TrainSteps(Worker& worker, Communicator& comm) {
 }
 
 int main() {
-  testing::RunRanksOptions options = {.world_size = 3};
+  lockstep::testing::RunRanksOptions options = {.world_size = 3};
   // Other orders of arrival with every seed.
   for (options.perturbation.seed = 1; options.perturbation.seed <= 5; ++options.perturbation.seed) {
-    if (!testing::RunRanks(options, TrainSteps).ok()) return 1;
+    if (!lockstep::testing::RunRanks(options, TrainSteps).ok()) return 1;
   }
   options.perturbation.faults = {
-      {.rank = 2, .at = CollectiveKind::kAllReduce, .nth = 3, .kind = testing::FaultKind::kFail}};
+      {.rank = 2, .at = CollectiveKind::kAllReduce, .nth = 3, .kind = lockstep::testing::FaultKind::kFail}};
   std::vector<absl::Status> each;
-  const absl::Status first = testing::RunRanks(options, TrainSteps, &each);
+  const absl::Status first = lockstep::testing::RunRanks(options, TrainSteps, &each);
   for (const absl::Status& status : each) std::puts(status.ToString().c_str());
   const bool right = !first.ok() && absl::IsInternal(each[2]) && absl::IsAborted(each[0]) && absl::IsAborted(each[1]);
   return right ? 0 : 1;

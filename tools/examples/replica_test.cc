@@ -13,7 +13,7 @@ absl::Status Forward(Worker& worker, Communicator& comm, bool with_bug) {
       worker, comm, {.in_features = 8, .out_features = 4, .input_is_parallel = false, .skip_bias_add = true}));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor x, worker.Empty({2, 8}, DType::kFloat32));
   LOCKSTEP_RETURN_IF_ERROR(Fill(worker, 1, x));
-  testing::ReplicaCheck replicas(worker);
+  lockstep::testing::ReplicaCheck replicas(worker);
   LOCKSTEP_RETURN_IF_ERROR(replicas.Note("input", x));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor y, row.Forward(x));
   LOCKSTEP_RETURN_IF_ERROR(replicas.Note("row.Forward", y));
@@ -25,7 +25,7 @@ absl::Status Forward(Worker& worker, Communicator& comm, bool with_bug) {
 
 int main() {
   const auto run = [](bool with_bug) {
-    return testing::RunRanks({.world_size = 4}, [&](Worker& worker, Communicator& comm) {
+    return lockstep::testing::RunRanks({.world_size = 4}, [&](Worker& worker, Communicator& comm) {
       return Forward(worker, comm, with_bug);
     });
   };

@@ -19,7 +19,7 @@ absl::Status RowEqualsWhole(Worker& worker, Communicator& comm) {
   for (int i = 0; i < 36; ++i) x.data<float>()[i] = 0.1f * static_cast<float>(i % 7);
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor expected, whole.Forward(x));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor y, row.Forward(x));
-  LOCKSTEP_RETURN_IF_ERROR(testing::ExpectClose(worker, "y", y, expected, /*ulps=*/8));
+  LOCKSTEP_RETURN_IF_ERROR(lockstep::testing::ExpectClose(worker, "y", y, expected, /*ulps=*/8));
   // The loss is the sum of y, so its gradient is 1 everywhere.
   LOCKSTEP_RETURN_IF_ERROR(Fill(worker, 1, y));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor grad_x, row.Backward(x, y));
@@ -29,11 +29,11 @@ absl::Status RowEqualsWhole(Worker& worker, Communicator& comm) {
     for (int i = 0; i < 15; ++i) sum += out.data<float>()[i];
     return sum;
   };
-  return testing::CheckGradient(worker, comm, "row layer", x, grad_x, loss, {.replicated = true});
+  return lockstep::testing::CheckGradient(worker, comm, "row layer", x, grad_x, loss, {.replicated = true});
 }
 
 int main() {  // or a TEST of your framework's
-  const absl::Status status = testing::RunRanks({.world_size = 4}, RowEqualsWhole);
+  const absl::Status status = lockstep::testing::RunRanks({.world_size = 4}, RowEqualsWhole);
   std::puts(status.ToString().c_str());
   return status.ok() ? 0 : 1;
 }
