@@ -3,10 +3,13 @@
 #include <stdlib.h>
 #include <zlib.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/tools/image_set.h"
 
 namespace lockstep::tools {
 namespace {
@@ -32,11 +35,6 @@ class TemporaryDirectory {
  private:
   std::string path_;
 };
-
-std::string Number(std::uint32_t value) {
-  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16),
-          static_cast<char>(value >> 8), static_cast<char>(value)};
-}
 
 std::string Idx(std::initializer_list<std::uint32_t> extents, const std::string& bytes) {
   std::string file = Number(0x800 + static_cast<std::uint32_t>(extents.size()));
@@ -80,6 +78,55 @@ TEST_CASE("a file cut off anywhere is refused, plain or gzipped, and never crash
       INFO(length << " of " << whole.size());
       CHECK_FALSE(ReadIdx(directory.Write("cut", whole.substr(0, length))).ok());
     }
+  }
+}
+
+TEST_CASE("a gzipped file may have several members, and nothing after the last") {
+  const TemporaryDirectory directory;
+  const std::string file = Idx({2, 3}, "abcdef");
+  const std::string whole = Gzip(file);
+  for (std::size_t cut = 0; cut <= file.size(); ++cut) {
+    const auto array =
+        ReadIdx(directory.Write("members", Gzip(file.substr(0, cut)) + Gzip(file.substr(cut))));
+    REQUIRE_OK(array);
+    CHECK(std::string(array->bytes.begin(), array->bytes.end()) == "abcdef");
+  }
+  const auto error = [&](const std::string& after) {
+    return ReadIdx(directory.Write("after", whole + after)).status();
+  };
+  for (const std::string& after :
+       {std::string("x"), std::string("garbage after it"), std::string(1, '\0'),
+        std::string(1000, '\0'), std::string("\x1f"), std::string("\x1f\x8b"), whole.substr(0, 10),
+        whole.substr(0, whole.size() - 1), file}) {
+    INFO(after.size() << " bytes after it");
+    CHECK(absl::IsInvalidArgument(error(after)));
+  }
+  CHECK(Says(error("garbage after it"), "what comes after its last member is no other"));
+  CHECK(Says(error(Gzip("more")), "goes on after its last byte"));
+  CHECK(error(Gzip("")).ok());
+}
+
+TEST_CASE("what a file is tells its beginning, not its name") {
+  const TemporaryDirectory directory;
+  const std::string file = Idx({3}, "abc");
+  CHECK(ReadIdx(directory.Write("plain.gz", file)).ok());
+  CHECK(ReadIdx(directory.Write("packed", Gzip(file))).ok());
+  CHECK(Says(ReadIdx(directory.Write("empty.gz", "")).status(), "has 0 bytes"));
+  CHECK(Says(ReadIdx(directory.Write("one", "\x1f")).status(), "has 1 bytes"));
+}
+
+TEST_CASE("files larger than any buffer are read to the last byte, plain or gzipped") {
+  const TemporaryDirectory directory;
+  std::string bytes(5 << 20, '\0');
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7 + i / 251);
+  const std::string file = Idx({5 << 20}, bytes);
+  for (const std::string& whole :
+       {file, Gzip(file), Gzip(file.substr(0, 65536)) + Gzip(file.substr(65536))}) {
+    const auto array = ReadIdx(directory.Write("large", whole));
+    REQUIRE_OK(array);
+    CHECK(std::equal(bytes.begin(), bytes.end(), array->bytes.begin(), array->bytes.end(),
+                     [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; }));
+    CHECK_FALSE(ReadIdx(directory.Write("longer", whole + "x")).ok());
   }
 }
 
@@ -139,8 +186,19 @@ TEST_CASE("a data set is its images as rows, and their labels") {
   CHECK(dataset->num_images == 2);
   CHECK(dataset->num_pixels == 3);
   CHECK(dataset->labels == std::vector<std::int32_t>{7, 1});
-  CHECK(dataset->images[1] - dataset->images[0] > 2.8f);
   CHECK(dataset->images[0] == dataset->images[5]);
+}
+
+// Pixels in [0, 1], less the mean of Fashion-MNIST's, over their deviation.
+TEST_CASE("pixels become numbers around 0") {
+  const TemporaryDirectory directory;
+  WriteSet(directory, Idx({1, 1, 3}, std::string("\x00\x33\xFF", 3)), Idx({1}, "\x09"));
+  const auto dataset = ReadDataset(directory.path(), "train");
+  REQUIRE_OK(dataset);
+  CHECK(std::abs(dataset->images[0] - -0.2860 / 0.3530) < 1e-6);
+  CHECK(std::abs(dataset->images[1] - (0.2 - 0.2860) / 0.3530) < 1e-6);
+  CHECK(std::abs(dataset->images[2] - (1 - 0.2860) / 0.3530) < 1e-6);
+  CHECK(dataset->labels[0] == 9);
 }
 
 TEST_CASE("images and labels that do not go together are refused") {

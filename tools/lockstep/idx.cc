@@ -1,12 +1,10 @@
 #include "lockstep/tools/lockstep/idx.h"
 
 #include <sys/stat.h>
-#include <zlib.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <memory>
+
+#include "lockstep/tools/lockstep/unpacked_file.h"
 
 namespace lockstep::tools {
 namespace {
@@ -18,50 +16,8 @@ constexpr std::size_t kMostAxes = 4;
 constexpr float kMean = 0.2860f;
 constexpr float kDeviation = 0.3530f;
 
-struct CloseGzip {
-  void operator()(gzFile file) const { gzclose(file); }
-};
-using GzipFile = std::unique_ptr<gzFile_s, CloseGzip>;
-
 absl::Status Bad(const std::string& path, absl::string_view found, absl::string_view right) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", found, "; ", right));
-}
-
-absl::StatusOr<GzipFile> Open(const std::string& path) {
-  struct stat info;
-  if (stat(path.c_str(), &info) != 0) {
-    const std::string text = absl::StrCat(path, ": ", std::strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(text) : absl::InvalidArgumentError(text);
-  }
-  if (S_ISDIR(info.st_mode)) return Bad(path, "is a directory", "an IDX file is needed");
-  if (!S_ISREG(info.st_mode)) return Bad(path, "is not a regular file", "an IDX file is needed");
-  // zlib hands plain files through as they are.
-  GzipFile file(gzopen(path.c_str(), "rb"));
-  if (file == nullptr)
-    return absl::InvalidArgumentError(absl::StrCat(path, ": ", std::strerror(errno)));
-  return file;
-}
-
-// Reads up to `length` bytes and returns how many there were; kInvalidArgument for broken or
-// truncated gzip.
-absl::StatusOr<std::size_t> Read(const std::string& path, gzFile file, std::uint8_t* to,
-                                 std::size_t length) {
-  std::size_t done = 0;
-  while (done < length) {
-    const auto step = static_cast<unsigned>(std::min<std::size_t>(length - done, 1 << 20));
-    const int got = gzread(file, to + done, step);
-    int error = Z_OK;
-    const char* const text = gzerror(file, &error);
-    if (got < 0 || (error != Z_OK && error != Z_STREAM_END)) {
-      return Bad(
-          path,
-          absl::StrCat("cannot be unpacked: ", error == Z_BUF_ERROR ? "it ends too early" : text),
-          "a whole gzip or plain file is needed");
-    }
-    if (got == 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  return done;
 }
 
 std::uint32_t BigEndian(const std::uint8_t* bytes) {
@@ -70,10 +26,10 @@ std::uint32_t BigEndian(const std::uint8_t* bytes) {
 }
 
 // The extents, and their product, which is at most kMostBytes.
-absl::Status ReadHeader(const std::string& path, gzFile file, std::vector<std::uint32_t>& extents,
-                        std::size_t& product) {
+absl::Status ReadHeader(const std::string& path, UnpackedFile& file,
+                        std::vector<std::uint32_t>& extents, std::size_t& product) {
   std::uint8_t magic[4];
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t got, Read(path, file, magic, sizeof(magic)));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t got, file.Read(magic, sizeof(magic)));
   if (got < sizeof(magic))
     return Bad(path, absl::StrCat("has ", got, " bytes"), "an IDX header has at least 8");
   const std::size_t num_axes = magic[3];
@@ -82,7 +38,7 @@ absl::Status ReadHeader(const std::string& path, gzFile file, std::vector<std::u
                "an IDX file of bytes begins with 2049 to 2052");
   }
   std::uint8_t bytes[4 * kMostAxes];
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t header, Read(path, file, bytes, 4 * num_axes));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t header, file.Read(bytes, 4 * num_axes));
   if (header < 4 * num_axes)
     return Bad(path, "ends inside its header", absl::StrCat(num_axes, " extents are needed"));
   std::uint64_t elements = 1;
@@ -98,20 +54,20 @@ absl::Status ReadHeader(const std::string& path, gzFile file, std::vector<std::u
 }
 
 // Grows with what is there, not with what the header claims.
-absl::Status ReadBody(const std::string& path, gzFile file, std::size_t length,
+absl::Status ReadBody(const std::string& path, UnpackedFile& file, std::size_t length,
                       std::vector<std::uint8_t>& bytes) {
   constexpr std::size_t kStep = std::size_t{4} << 20;
   while (bytes.size() < length) {
     const std::size_t before = bytes.size();
     const std::size_t step = std::min(kStep, length - before);
     bytes.resize(before + step);
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t got, Read(path, file, bytes.data() + before, step));
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t got, file.Read(bytes.data() + before, step));
     if (got < step)
       return Bad(path, absl::StrCat("holds ", before + got, " bytes"),
                  absl::StrCat("its header says ", length));
   }
   std::uint8_t extra;
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t more, Read(path, file, &extra, 1));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t more, file.Read(&extra, 1));
   return more == 0
              ? absl::OkStatus()
              : Bad(path, "goes on after its last byte", absl::StrCat("its header says ", length));
@@ -129,11 +85,11 @@ std::string FindFile(const std::string& directory, const std::string& name) {
 const char* const kFashionMnistDirectory = "/usr/share/datasets/fashion-mnist";
 
 absl::StatusOr<IdxArray> ReadIdx(const std::string& path) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const GzipFile file, Open(path));
+  LOCKSTEP_ASSIGN_OR_RETURN(UnpackedFile file, UnpackedFile::Open(path));
   IdxArray array;
   std::size_t product = 0;
-  LOCKSTEP_RETURN_IF_ERROR(ReadHeader(path, file.get(), array.extents, product));
-  LOCKSTEP_RETURN_IF_ERROR(ReadBody(path, file.get(), product, array.bytes));
+  LOCKSTEP_RETURN_IF_ERROR(ReadHeader(path, file, array.extents, product));
+  LOCKSTEP_RETURN_IF_ERROR(ReadBody(path, file, product, array.bytes));
   return array;
 }
 

@@ -19,7 +19,7 @@ struct IdxArray {
 
 /// Reads one file. kNotFound: there is none. kInvalidArgument: not a regular file, not IDX of
 /// unsigned bytes with 1 to 4 axes, more than 1 GiB, shorter or longer than its header says, or
-/// broken gzip; the message names the file.
+/// broken gzip (UnpackedFile); the message names the file.
 absl::StatusOr<IdxArray> ReadIdx(const std::string& path);
 
 /// Images as rows of numbers, and what they show.
