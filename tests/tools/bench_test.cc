@@ -1,6 +1,5 @@
 // `lockstep bench` on the CPU: it measures, and its results are right.
 #include "lockstep/tests/tools/sandbox.h"
-#include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
 namespace {
@@ -14,10 +13,8 @@ TEST_CASE("bench checks every result, of every collective, type and reduction") 
       const Outcome outcome = sandbox.Run(absl::StrCat(
           "bench ", what, " --devices=cpu --ranks=3 -b 1K -e 64K -f 8 -n 3 -w 1 --format=json ",
           flags));
-      INFO(what << " " << flags << "\n" << outcome.out << outcome.err);
-      REQUIRE(outcome.exit_code == 0);
-      const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
-      REQUIRE_FALSE(document.is_discarded());
+      INFO(what << " " << flags);
+      const auto document = Document(outcome);
       REQUIRE(document["rows"].size() == 3);
       for (const auto& row : document["rows"]) {
         CHECK(row["wrong"] == 0);
@@ -33,13 +30,19 @@ TEST_CASE("bench checks every result, of every collective, type and reduction") 
   }
 }
 
+TEST_CASE("bench says nothing of results that it was not to check") {
+  const Sandbox sandbox;
+  const std::string bench = "bench all_reduce --devices=cpu --ranks=2 -b 1K -e 1K -n 1 ";
+  CHECK(sandbox.Run(bench + "-c 0").out.find("N/A\n") != std::string::npos);
+  CHECK(sandbox.Run(bench).out.find(" 0\n") != std::string::npos);
+  CHECK_FALSE(Document(sandbox.Run(bench + "-c 0 --format=json"))["rows"][0].contains("wrong"));
+  CHECK(Document(sandbox.Run(bench + "--format=json"))["rows"][0]["wrong"] == 0);
+}
+
 TEST_CASE("bench startup tells what each step to a first sum takes, at first and later") {
   const Sandbox sandbox;
   const Outcome outcome = sandbox.Run("bench startup --devices=cpu --ranks=3 --format=json");
-  INFO(outcome.out << outcome.err);
-  REQUIRE(outcome.exit_code == 0);
-  const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
-  REQUIRE_FALSE(document.is_discarded());
+  const auto document = Document(outcome);
   CHECK(document["ranks"] == 3);
   REQUIRE(document["rows"].size() == 3);
   for (const auto& row : document["rows"]) {
@@ -56,10 +59,8 @@ TEST_CASE("bench mlp checks every element, at sizes that divide and at those tha
                             "--ranks=4 --hidden=7 --inner=2 --rows=1,9 -d float64"}) {
     const Outcome outcome = sandbox.Run(absl::StrCat(
         "bench mlp --devices=cpu --hidden=40 --inner=80 -n 2 -w 1 --format=json ", flags));
-    INFO(flags << "\n" << outcome.out << outcome.err);
-    REQUIRE(outcome.exit_code == 0);
-    const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
-    REQUIRE_FALSE(document.is_discarded());
+    INFO(flags);
+    const auto document = Document(outcome);
     REQUIRE(document["rows"].size() == 2);
     for (const auto& row : document["rows"]) {
       CHECK(row["wrong"] == 0);

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "lockstep/tests/catch.h"
+#include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
 
@@ -37,10 +38,13 @@ class Sandbox {
   ~Sandbox() { std::filesystem::remove_all(path_); }
   const std::string& path() const { return path_; }
 
-  Outcome Run(const std::string& arguments) const {
+  /// `to` is where stdout goes, as the shell has it; `environment` is set for the program alone.
+  Outcome Run(const std::string& arguments, const std::string& to = ">out",
+              const std::string& environment = "") const {
     // The names of both folders may hold spaces.
-    const std::string command = absl::StrCat("cd '", path_, "' && '", LOCKSTEP_PROGRAM, "' ",
-                                             arguments, " >out 2>err </dev/null");
+    const std::string command =
+        absl::StrCat("cd '", path_, "' && ", environment, " '", LOCKSTEP_PROGRAM, "' ", arguments,
+                     " 2>err </dev/null ", to);
     const int how = std::system(command.c_str());
     return {WIFEXITED(how) ? WEXITSTATUS(how) : -1, ReadFile(path_ + "/out"),
             ReadFile(path_ + "/err")};
@@ -49,6 +53,15 @@ class Sandbox {
  private:
   std::string path_;
 };
+
+/// The JSON that the program wrote; it ended well.
+inline nlohmann::json Document(const Outcome& outcome) {
+  INFO(outcome.out << outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+  REQUIRE_FALSE(document.is_discarded());
+  return document;
+}
 
 /// One line on stderr that says `part`, nothing on stdout, exit code 2.
 inline void CheckRefused(const Sandbox& sandbox, const std::string& arguments,

@@ -2,7 +2,9 @@
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_ABORT_LATENCY_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_ABORT_LATENCY_H_
 
-#include "lockstep/runtime/status.h"
+#include <functional>
+
+#include "lockstep/collective/collective_barrier.h"
 
 namespace lockstep::tools {
 
@@ -15,9 +17,15 @@ struct AbortLatency {
   double max = 0;
 };
 
+/// Aborts the group, as one that is measured.
+void AbortOnce(CollectiveBarrier& barrier);
+
 /// One rank of `world_size` on the CPU aborts `aborts` times, at moments between the others'
-/// arrival and their sleep; all of them share `cores` cores, or all that there are if 0.
-absl::StatusOr<AbortLatency> MeasureAbortLatency(int world_size, int cores, int aborts);
+/// arrival and their sleep; all of them share `cores` cores, or all that there are if 0. kInternal:
+/// a rank that waited got something else than the abort. `abort` is another one for tests.
+absl::StatusOr<AbortLatency> MeasureAbortLatency(
+    int world_size, int cores, int aborts,
+    const std::function<void(CollectiveBarrier&)>& abort = AbortOnce);
 
 }  // namespace lockstep::tools
 

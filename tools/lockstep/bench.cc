@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -31,19 +32,19 @@ std::string ProcessorName() {
 
 }  // namespace
 
+double Percentile(const std::vector<double>& sorted, double share) {
+  const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(sorted.size())));
+  return sorted[std::clamp<std::size_t>(rank, 1, sorted.size()) - 1];
+}
+
 Times Summarize(std::vector<double> microseconds) {
   if (microseconds.empty()) return {};
   std::sort(microseconds.begin(), microseconds.end());
-  const auto at = [&](double quantile) {
-    const auto index =
-        static_cast<std::size_t>(std::ceil(quantile * static_cast<double>(microseconds.size())));
-    return microseconds[std::max<std::size_t>(index, 1) - 1];
-  };
   const double sum = std::accumulate(microseconds.begin(), microseconds.end(), 0.0);
   return {.mean = sum / static_cast<double>(microseconds.size()),
           .min = microseconds.front(),
-          .p50 = at(0.5),
-          .p99 = at(0.99)};
+          .p50 = Percentile(microseconds, 0.5),
+          .p99 = Percentile(microseconds, 0.99)};
 }
 
 const std::vector<std::string>& BenchNames() {
@@ -91,13 +92,16 @@ absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text) {
   if (absl::ConsumeSuffix(&digits, "K") || absl::ConsumeSuffix(&digits, "k")) shift = 10;
   if (absl::ConsumeSuffix(&digits, "M") || absl::ConsumeSuffix(&digits, "m")) shift = 20;
   if (absl::ConsumeSuffix(&digits, "G") || absl::ConsumeSuffix(&digits, "g")) shift = 30;
-  std::int64_t bytes = 0;
-  const bool number = !digits.empty() &&
-                      std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit) &&
-                      absl::SimpleAtoi(digits, &bytes);
-  if (!number || bytes > (std::int64_t{1} << 62 >> shift)) {
+  const std::string shown = absl::Utf8SafeCEscape(text);
+  if (digits.empty() || !std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is not a size in bytes such as 1024, 4K, 64M or 1G"));
+        absl::StrCat("\"", shown, "\" is not a size in bytes such as 1024, 4K, 64M or 1G"));
+  }
+  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  std::int64_t bytes = 0;
+  if (!absl::SimpleAtoi(digits, &bytes) || bytes > kMost >> shift) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", shown, "\" is out of range: sizes are from 0 to ", kMost, " bytes"));
   }
   return bytes << shift;
 }

@@ -4,6 +4,7 @@
 #define LOCKSTEP_TOOLS_LOCKSTEP_BENCH_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,17 @@ enum class BenchPeer : unsigned char {
   kNcclSymmetric,  // on buffers of its own, in symmetric windows
 };
 
+/// For tests of the checkers: called by each rank's thread with a result before it is looked at,
+/// and may change it. In a program there is none.
+using Spoil = std::function<void(int rank, const Tensor& result)>;
+
 /// The network of `lockstep bench mlp`: hidden -> inner -> GELU -> hidden, and its inputs.
 struct MlpBenchOptions {
   std::int64_t hidden = 0;
   std::int64_t inner = 0;
   std::vector<std::int64_t> rows;  // of the input, [rows, hidden]: one measurement each
   DType dtype = DType::kBFloat16;
+  Spoil spoil = nullptr;
 };
 
 /// The flags of nccl-tests, where to run, and how.
@@ -47,6 +53,7 @@ struct BenchOptions {
   MlpBenchOptions mlp;
   int groups = 1;  // that do the same at once; the slowest counts
   int busy = 0;    // threads that compute meanwhile
+  Spoil spoil = nullptr;
 };
 
 /// Microseconds of many iterations, each that of the slowest rank.
@@ -56,7 +63,10 @@ struct Times {
   double p50 = 0;
   double p99 = 0;
 };
+/// All zero where there are none.
 Times Summarize(std::vector<double> microseconds);
+/// The smallest value that at least that share of the sorted values do not exceed (nearest rank).
+double Percentile(const std::vector<double>& sorted, double share);
 
 /// The names that `lockstep bench` takes: the collectives, "barrier", "executor", "startup", "mlp"
 /// and "limits".

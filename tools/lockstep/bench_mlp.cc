@@ -148,14 +148,9 @@ void PrintJson(const Setting& setting, const nlohmann::json& rows) {
 }
 
 absl::Status CheckOptions(const BenchOptions& options, bool on_cpu) {
-  if (options.iterations < 0 || options.warmup < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("mlp: ", options.iterations, " iterations and ",
-                                                   options.warmup,
-                                                   " warm-up; both must be at least 0"));
-  }
   if (!IsFloating(options.mlp.dtype)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("mlp: type ", Name(options.mlp.dtype), "; it must be a floating type"));
+        absl::StrCat("mlp: -d ", Name(options.mlp.dtype), ": it must be a floating type"));
   }
   if (options.peer == BenchPeer::kNcclSymmetric) {
     return absl::InvalidArgumentError("mlp: --peer=nccl_symmetric is for collectives alone");

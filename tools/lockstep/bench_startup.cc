@@ -92,9 +92,12 @@ absl::StatusOr<Started> StartOnce(const BenchOptions& options, Steps& steps) {
   watch.Lap(steps.executor);
   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor, options.barrier));
   watch.Lap(steps.barrier);
-  LOCKSTEP_RETURN_IF_ERROR(SumOnce(*executor, [&](Worker& worker, const Tensor& tensor) {
-    return barrier->communicator(worker.rank()).AllReduce(tensor, tensor);
-  }));
+  LOCKSTEP_RETURN_IF_ERROR(
+      SumOnce(*executor, [&](Worker& worker, const Tensor& tensor) -> absl::Status {
+        LOCKSTEP_RETURN_IF_ERROR(barrier->communicator(worker.rank()).AllReduce(tensor, tensor));
+        if (options.spoil) options.spoil(worker.rank(), tensor);
+        return absl::OkStatus();
+      }));
   watch.Lap(steps.sum);
   if (options.peer != BenchPeer::kNone) LOCKSTEP_RETURN_IF_ERROR(StartNccl(*executor, steps));
   return Started{executor->world_size(), std::string(barrier->transport())};

@@ -26,13 +26,16 @@ double BusFactor(CollectiveKind kind, int ranks);
 /// Whether elements of different ranks are combined: the others only carry them.
 bool Reduces(CollectiveKind kind);
 
-/// Element `index` of the rank's input: small whole numbers that differ by rank and position, exact
-/// under every reduction of a few ranks.
-double InputAt(ReduceOp op, int rank, std::int64_t index);
+/// Element `index` of the rank's input; T is the element type of a DType. Integers come from all of
+/// their range, so that sums and products wrap. Floats are small whole numbers, and for products
+/// 1/2, 1 and 2 with a sign: whatever the order, nothing is rounded on the way.
+template <typename T>
+T InputAt(ReduceOp op, int rank, std::int64_t index);
 
-/// Element `index` of the rank's output. An average is not rounded to its type yet.
-double ExpectedAt(CollectiveKind kind, ReduceOp op, int rank, int ranks, const CollectiveSize& size,
-                  std::int64_t index);
+/// Element `index` of the rank's output, to the last bit: what ReduceOp promises of those inputs.
+template <typename T>
+T ExpectedAt(CollectiveKind kind, ReduceOp op, int rank, int ranks, const CollectiveSize& size,
+             std::int64_t index);
 
 }  // namespace lockstep::tools
 

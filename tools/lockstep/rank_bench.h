@@ -39,7 +39,6 @@ class RankBench {
  private:
   absl::StatusOr<Tensor> EmptyOnHost(std::int64_t count) const;
   absl::Status FillInput(const Tensor& tensor);
-  bool IsRight(double found, double expected) const;
 
   const CollectiveKind kind_;
   const BenchOptions& options_;

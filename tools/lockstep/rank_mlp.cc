@@ -40,19 +40,6 @@ absl::StatusOr<std::vector<double>> OnHost(Worker& worker, const Tensor& tensor)
   return exact;
 }
 
-absl::StatusOr<std::int64_t> CountFar(Worker& worker, const Tensor& found,
-                                      const std::vector<double>& expected) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> ours, OnHost(worker, found));
-  double largest = 0;
-  for (const double value : expected) largest = std::max(largest, std::abs(value));
-  const double most = RankMlp::Tolerance(found.dtype()) * largest;
-  std::int64_t far = 0;
-  // A NaN is as far as can be.
-  for (std::size_t i = 0; i < expected.size(); ++i)
-    far += !(std::abs(ours[i] - expected[i]) <= most);
-  return far;
-}
-
 }  // namespace
 
 double RankMlp::Tolerance(DType dtype) {
@@ -66,6 +53,20 @@ double RankMlp::Tolerance(DType dtype) {
     default:
       return 1e-13;
   }
+}
+
+std::int64_t RankMlp::CountFar(DType dtype, const std::vector<double>& found,
+                               const std::vector<double>& expected) {
+  double largest = 0;
+  for (const double value : expected) {
+    if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+  }
+  const double most = Tolerance(dtype) * largest;
+  std::int64_t far = 0;
+  // A NaN or an infinity, on either side, is as far as can be.
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    far += !(std::abs(found[i] - expected[i]) <= most);
+  return far;
 }
 
 absl::StatusOr<RankMlp> RankMlp::Create(Worker& worker, Communicator& comm,
@@ -116,10 +117,16 @@ absl::StatusOr<std::int64_t> RankMlp::CountWrong(NcclPeer* nccl) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> right_y, OnHost(*worker_, y));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> right_grad_x, OnHost(*worker_, grad_x));
 
+  const auto count_far = [&](const Tensor& found,
+                             const std::vector<double>& right) -> absl::StatusOr<std::int64_t> {
+    if (options_->spoil) options_->spoil(worker_->rank(), found);
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> exact, OnHost(*worker_, found));
+    return CountFar(found.dtype(), exact, right);
+  };
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor our_y, Forward());
-  LOCKSTEP_ASSIGN_OR_RETURN(std::int64_t wrong, CountFar(*worker_, our_y, right_y));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::int64_t wrong, count_far(our_y, right_y));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor our_grad_x, ForwardBackward());
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t grads, CountFar(*worker_, our_grad_x, right_grad_x));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t grads, count_far(our_grad_x, right_grad_x));
   wrong += grads;
   // NCCL's kernels wait for each other without a meeting of the hosts before: let none of them
   // start while a rank still is in work of lockstep's.
@@ -129,7 +136,7 @@ absl::StatusOr<std::int64_t> RankMlp::CountWrong(NcclPeer* nccl) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Tensor theirs, ForwardThrough(*nccl));
     LOCKSTEP_RETURN_IF_ERROR(worker_->stream().Synchronize());
     LOCKSTEP_RETURN_IF_ERROR(comm_->Barrier());
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t far, CountFar(*worker_, theirs, right_y));
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t far, count_far(theirs, right_y));
     wrong += far;
   }
   return wrong;

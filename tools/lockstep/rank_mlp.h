@@ -33,6 +33,10 @@ class RankMlp {
   /// further from it than Tolerance(). All ranks call it; what they have queued is done on return.
   absl::StatusOr<std::int64_t> CountWrong(NcclPeer* nccl);
 
+  /// How many of `found` are further than Tolerance() from `expected`. Used by CountWrong.
+  static std::int64_t CountFar(DType dtype, const std::vector<double>& found,
+                               const std::vector<double>& expected);
+
   /// As a part of the largest element of the unsharded result: shards round their parts of a sum
   /// before these are added up, so a few last places of the largest may be lost.
   static double Tolerance(DType dtype);
