@@ -51,13 +51,15 @@ std::string DevicesHere() {
 
 }  // namespace
 
+const char* Version() { return LOCKSTEP_VERSION; }
+
 absl::Status Info(const Executor::Options& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options));
   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
   const std::string devices = absl::StrJoin(
       executor->rank_devices(), ", ",
       [](std::string* text, const Device& device) { text->append(device.ToString()); });
-  std::printf("lockstep   %s\n", LOCKSTEP_VERSION);
+  std::printf("lockstep   %s\n", Version());
   std::printf("built with %s\n", BuiltWith().c_str());
   std::printf("machine    %s\n", MachineLine().c_str());
   std::printf("devices    %s\n", DevicesHere().c_str());

@@ -6,6 +6,9 @@
 
 namespace lockstep::tools {
 
+/// "0.1.0".
+const char* Version();
+
 /// Writes version, what is built in, devices, cores, the transport that these ranks would use and
 /// why, and what lies between each two of their GPUs, to stdout.
 absl::Status Info(const Executor::Options& options);

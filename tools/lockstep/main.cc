@@ -1,5 +1,10 @@
 // The lockstep command.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -70,7 +75,15 @@ std::string Usage() {
   std::string text = "lockstep VERB [FLAGS]\n\n";
   for (const Verb& verb : kVerbs)
     absl::StrAppend(&text, "  ", verb.name, verb.arguments, ": ", verb.summary, "\n");
-  return absl::StrCat(text, "\n`lockstep VERB --help` lists a verb's flags.\n");
+  return absl::StrCat(
+      text,
+      "\n`lockstep VERB --help` lists a verb's flags; of one that is given twice the last holds.\n"
+      "`lockstep --version` tells the version.\n"
+      "\nResults go to stdout, everything else to stderr. Exit codes:\n"
+      "  0: done, and all that was checked is right\n"
+      "  1: a result is wrong, something failed, or the results could not be written\n"
+      "  2: this cannot be done as asked: a wrong flag, file or device; stderr says what is "
+      "right\n");
 }
 
 // Bad input is the caller's to mend; anything else went wrong here.
@@ -101,6 +114,10 @@ int Main(const Arguments& arguments) {
     std::fputs(Usage().c_str(), arguments.empty() ? stderr : stdout);
     return arguments.empty() ? 2 : 0;
   }
+  if (arguments[0] == "--version" || arguments[0] == "version") {
+    std::printf("lockstep %s\n", Version());
+    return 0;
+  }
   for (const Verb& verb : kVerbs) {
     if (arguments[0] == verb.name) return RunVerb(verb, {arguments.begin() + 1, arguments.end()});
   }
@@ -110,7 +127,28 @@ int Main(const Arguments& arguments) {
   return 2;
 }
 
+// Where a standard stream is closed, the next file that is opened would take its number, and what
+// is meant for stdout would end up in there. This takes it, and refuses what is written.
+void HoldStandardStreams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) == -1) static_cast<void>(open("/dev/null", O_RDONLY));
+  }
+}
+
+// Results that did not arrive are an error, however well the rest went.
+int Finish(int exit_code) {
+  const bool lost = std::ferror(stdout) != 0;
+  const bool closed = std::fclose(stdout) == 0;
+  if (closed && !lost) return exit_code;
+  std::fprintf(stderr, "lockstep: the results could not be written to stdout%s%s\n",
+               closed ? "" : ": ", closed ? "" : std::strerror(errno));
+  return exit_code == 0 ? 1 : exit_code;
+}
+
 }  // namespace
 }  // namespace lockstep::tools
 
-int main(int argc, char* argv[]) { return lockstep::tools::Main({argv + 1, argv + argc}); }
+int main(int argc, char* argv[]) {
+  lockstep::tools::HoldStandardStreams();
+  return lockstep::tools::Finish(lockstep::tools::Main({argv + 1, argv + argc}));
+}
