@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
+#include "lockstep/tools/lockstep/flag_values.h"
 #include "lockstep/tools/lockstep/flags.h"
 
 namespace lockstep::tools {
@@ -38,6 +39,21 @@ absl::Status Unknown(absl::string_view name, absl::Span<const char* const> allow
 
 bool IsSwitch(const absl::CommandLineFlag& flag) { return flag.IsOfType<bool>(); }
 
+absl::Status Set(absl::CommandLineFlag& flag, absl::string_view value) {
+  const auto refused = [&](absl::string_view why) {
+    return absl::InvalidArgumentError(absl::StrCat(AsGiven(flag.Name(), value), why));
+  };
+  // Abseil would take an optional one for not given.
+  if (value.empty()) return refused(absl::StrCat(": it needs a value: ", flag.Help()));
+  std::string error;
+  if (flag.ParseFrom(value, &error)) return absl::OkStatus();
+  if (IsSwitch(flag)) return refused(": it must be true or false");
+  // Behind what Abseil says of it stands what the type says (flag_values.h).
+  const std::size_t own = error.rfind("; ");
+  const bool ours = own != std::string::npos;
+  return refused(absl::StrCat(ours ? " " : ": ", error.substr(ours ? own + 2 : 0)));
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> ParseFlags(absl::Span<const std::string> arguments,
@@ -70,14 +86,11 @@ absl::StatusOr<std::vector<std::string>> ParseFlags(absl::Span<const std::string
     if (!value.has_value() && IsSwitch(*flag) && name.size() > 1) value = "true";
     if (!value.has_value()) {
       if (i + 1 == arguments.size())
-        return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(name.size() == 1 ? "-" : "--", name, " needs a value"));
       value = arguments[++i];
     }
-    std::string error;
-    if (!flag->ParseFrom(*value, &error)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", name, "=", *value, " is not a value for it: ", flag->Help()));
-    }
+    LOCKSTEP_RETURN_IF_ERROR(Set(*flag, *value));
   }
   return others;
 }
