@@ -1,17 +1,19 @@
 #include "lockstep/tools/lockstep/training_run.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <numeric>
 #include <random>
 
-#include "absl/time/clock.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/layers/optimizer.h"
 #include "lockstep/layers/parallel_mlp.h"
 
 namespace lockstep::tools {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kClasses = 10;
 constexpr std::int64_t kTestBatch = 500;
@@ -86,7 +88,7 @@ class RankTraining {
  private:
   absl::StatusOr<EpochResult> RunEpoch(int epoch, const std::vector<std::int64_t>& order,
                                        Optimizer& optimizer) {
-    const absl::Time start = absl::Now();
+    const Clock::time_point start = Clock::now();
     const CommunicatorStats before = comm_.stats();
     EpochResult report{.epoch = epoch};
     const std::int64_t images = train_.num_images;
@@ -98,13 +100,13 @@ class RankTraining {
       report.loss += loss * static_cast<double>(rows) / static_cast<double>(images);
       const double done =
           epoch - 1 + static_cast<double>(begin + rows) / static_cast<double>(images);
-      LOCKSTEP_RETURN_IF_ERROR(
-          optimizer.Step(options_.learning_rate * (1 - done / (options_.epochs + 0.01))));
+      report.learning_rate = options_.learning_rate * (1 - done / (options_.epochs + 0.01));
+      LOCKSTEP_RETURN_IF_ERROR(optimizer.Step(report.learning_rate));
       if (worker_.rank() == 0)
         observer_.on_step(epoch, static_cast<double>(begin + rows) / static_cast<double>(images),
                           loss);
     }
-    return Share(report, absl::Now() - start, before);
+    return Share(report, absl::FromChrono(Clock::now() - start), before);
   }
 
   // Where the time went, averaged over the ranks.

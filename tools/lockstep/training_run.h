@@ -11,9 +11,10 @@
 namespace lockstep::tools {
 
 struct EpochResult {
-  int epoch = 0;        // from 1
-  double loss = 0;      // mean over the training images, while they were trained on
-  double accuracy = 0;  // share of the test images, after the epoch
+  int epoch = 0;             // from 1
+  double loss = 0;           // mean over the training images, while they were trained on
+  double learning_rate = 0;  // of its last step
+  double accuracy = 0;       // share of the test images, after the epoch
   double samples_per_s = 0;
   // Shares of the threads' time of training, averaged over the ranks; they add up to 1. On GPUs,
   // where a call returns when its work is queued, they tell nothing of the devices.
