@@ -3,25 +3,27 @@
 #include <dirent.h>
 #include <sys/mman.h>
 
-#include <algorithm>
+#include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
+#include <memory>
 #include <new>
-#include <numeric>
+#include <random>
 #include <sstream>
+#include <thread>
 
-#include "absl/time/clock.h"
 #include "lockstep/tests/harness/child_process.h"
 
 namespace lockstep::tools {
 namespace {
 
-constexpr absl::Duration kTimeout = absl::Milliseconds(50);
-// What the child may take beyond the campaign itself.
-constexpr absl::Duration kGrace = absl::Seconds(30);
-// Everything has been done once by then, and what is kept for later is there.
-constexpr int kWarmUp = 100;
+using Clock = std::chrono::steady_clock;
+
+// For mishaps that have to time out.
+constexpr absl::Duration kShort = absl::Milliseconds(50);
+// For all others: longer than a busy machine keeps a rank from running, and within every grace, so
+// that a rank that is lost is named.
+constexpr absl::Duration kLong = absl::Seconds(20);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr std::int64_t kMemorySlack = 1 << 30;  // these keep what is freed
 #else
@@ -53,6 +55,17 @@ struct Resources {
     if (DIR* const folder = opendir("/proc/self/fd"); folder != nullptr) {
       while (readdir(folder) != nullptr) ++now.descriptors;
       closedir(folder);
+    }
+    return now;
+  }
+
+  // A thread that has been joined is counted until the system is done with it.
+  static Resources WhenThreadsAre(std::int64_t threads) {
+    const Clock::time_point end = Clock::now() + std::chrono::seconds(5);
+    Resources now = Now();
+    while (now.threads > threads && Clock::now() < end) {
+      std::this_thread::yield();
+      now = Now();
     }
     return now;
   }
@@ -92,23 +105,40 @@ void Add(const EpisodePlan& plan, std::uint64_t seed, const EpisodeFindings& fin
   }
 }
 
+// Ranks that all have that time-out.
+struct Group {
+  absl::Duration timeout;
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<CollectiveBarrier> barrier;
+
+  static absl::StatusOr<Group> Create(int world_size, absl::Duration timeout) {
+    Group group{.timeout = timeout, .executor{}, .barrier{}};
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        group.executor, Executor::Create({.devices = {Device::Cpu()}, .world_size = world_size}));
+    LOCKSTEP_ASSIGN_OR_RETURN(group.barrier,
+                              CollectiveBarrier::Create(*group.executor, {.timeout = timeout}));
+    return group;
+  }
+};
+
 absl::Status RunEpisodes(const CampaignOptions& options, Counts& counts) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.devices = {Device::Cpu()},
-                                                             .world_size = options.world_size}));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
-                            CollectiveBarrier::Create(*executor, {.timeout = kTimeout}));
-  const absl::Time end = absl::Now() + options.length;
+  LOCKSTEP_ASSIGN_OR_RETURN(const Group hasty, Group::Create(options.world_size, kShort));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Group patient, Group::Create(options.world_size, kLong));
+  const Clock::time_point end = Clock::now() + absl::ToChronoNanoseconds(options.length);
+  const std::int64_t& episodes = counts.result.episodes;
   Resources before;
-  for (std::uint64_t seed = options.seed << 32; absl::Now() < end; ++seed) {
-    if (counts.result.episodes == kWarmUp) before = Resources::Now();
-    const EpisodePlan plan = PlanEpisode(seed, options.world_size);
-    Add(plan, seed, RunEpisode(plan, *executor, *barrier, kTimeout), counts);
+  // Neighbouring seeds have no episodes in common.
+  for (std::uint64_t seed = std::mt19937_64(options.seed)();
+       Clock::now() < end || episodes <= options.warm_up; ++seed) {
+    if (episodes == options.warm_up) before = Resources::Now();
+    EpisodePlan plan = PlanEpisode(seed, options.world_size);
+    plan.spoil = options.spoil;
+    const Group& group = MustTimeOut(plan.mishap) ? hasty : patient;
+    Add(plan, seed, RunEpisode(plan, *group.executor, *group.barrier, group.timeout), counts);
   }
-  if (counts.result.episodes > kWarmUp) {
-    counts.result.leaks = Resources::Now().GrownSince(before);
-    if (counts.result.leaks > 0)
-      Note(counts, "there are more threads, file descriptors or memory in the end");
-  }
+  counts.result.leaks = Resources::WhenThreadsAre(before.threads).GrownSince(before);
+  if (counts.result.leaks > 0)
+    Note(counts, "there are more threads, file descriptors or memory in the end");
   return absl::OkStatus();
 }
 
@@ -124,8 +154,8 @@ CampaignResult RunCampaign(const CampaignOptions& options) {
       mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   LOCKSTEP_CHECK(shared != MAP_FAILED);
   auto* const counts = new (shared) Counts;
-  const absl::Status ran =
-      testing::RunInChild(options.length + kGrace, [&] { return RunEpisodes(options, *counts); });
+  const absl::Status ran = testing::RunInChild(options.length + options.grace,
+                                               [&] { return RunEpisodes(options, *counts); });
   CampaignResult result = counts->result;
   result.first_failure = counts->first_failure;
   if (!ran.ok()) {

@@ -13,6 +13,12 @@ struct CampaignOptions {
   int world_size = 2;
   std::uint64_t seed = 1;
   absl::Duration length = absl::Seconds(10);
+  /// What the child may take beyond that.
+  absl::Duration grace = absl::Seconds(60);
+  /// After so many episodes everything has been done once, and what is kept for later is there:
+  /// what there is more of in the end has leaked. At least one more is run, whatever the length.
+  int warm_up = 100;
+  Spoil spoil = nullptr;
 };
 
 /// What became of one world size's mishaps.
@@ -25,7 +31,7 @@ struct CampaignResult {
   std::array<std::int64_t, kNumMishaps> survived = {};
   std::int64_t split_verdicts = 0;
   std::int64_t wrong_results = 0;
-  /// Episodes in which this machine was slower than the group's time-out.
+  /// Episodes after which this machine was slower than the short time-out of the healed group.
   std::int64_t slow = 0;
   /// Threads, file descriptors or memory that there are more of in the end.
   std::int64_t leaks = 0;

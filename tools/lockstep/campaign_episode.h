@@ -7,6 +7,7 @@
 
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/executor.h"
+#include "lockstep/tools/lockstep/bench.h"
 
 namespace lockstep::tools {
 
@@ -30,6 +31,9 @@ enum class Mishap : unsigned char {
 };
 constexpr int kNumMishaps = 15;
 absl::string_view Name(Mishap mishap);
+/// Whether a wait has to run out. With no other mishap may one, however slow the machine is: those
+/// are for a group whose time-out is out of reach.
+bool MustTimeOut(Mishap mishap);
 
 /// One collective of all ranks.
 struct EpisodeCall {
@@ -48,6 +52,7 @@ struct EpisodePlan {
   int at = 0;
   /// Of the delays.
   std::uint64_t seed = 0;
+  Spoil spoil = nullptr;
 };
 
 /// The same plan for the same seed.
@@ -61,14 +66,15 @@ struct EpisodeFindings {
   int split_verdicts = 0;
   /// Results with a wrong element.
   int wrong_results = 0;
-  /// A time-out although nobody stayed away: this machine was too slow.
+  /// After a planned time-out, another of the healed group: this machine was too slow for it.
   bool slow = false;
   /// Why the mishap was not survived, if it was not.
   absl::Status survived;
 };
 
 /// Runs `plan`, looks at the verdicts of all ranks and all elements of all results, heals the group
-/// and looks whether it computes again. `timeout` is the group's.
+/// and looks whether it computes again. `timeout` is the group's: short where the plan has to time
+/// out, else longer than any rank may be kept from running.
 EpisodeFindings RunEpisode(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& barrier,
                            absl::Duration timeout);
 

@@ -123,7 +123,8 @@ absl::Status CheckCampaign(const CheckOptions& options) {
     results.push_back(
         RunCampaign({.world_size = world_size,
                      .seed = options.seed,
-                     .length = options.length / static_cast<double>(options.world_sizes.size())}));
+                     .length = options.length / static_cast<double>(options.world_sizes.size()),
+                     .spoil = options.spoil}));
     rows.push_back(Row(world_size, results.back()));
     if (!options.json) PrintRow(rows.back());
     if (!results.back().good())

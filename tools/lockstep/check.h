@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "lockstep/runtime/status.h"
+#include "lockstep/tools/lockstep/bench.h"
 
 namespace lockstep::tools {
 
@@ -18,6 +18,7 @@ struct CheckOptions {
   /// Of all campaigns together.
   absl::Duration length = absl::Minutes(1);
   bool json = false;
+  Spoil spoil = nullptr;
 };
 
 /// For ranks on the CPU: measures how fast aborts reach those who wait, or runs the campaign, and

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <thread>
 
@@ -35,7 +36,7 @@ void EpisodeRank::Dawdle() {
 absl::Status EpisodeRank::Suffer(Worker& worker, Communicator& comm, EpisodeCall call) {
   switch (plan_.mishap) {
     case Mishap::kLate:
-      absl::SleepFor(timeout_ / 8);
+      absl::SleepFor(std::min(timeout_ / 8, absl::Milliseconds(6)));
       break;
     case Mishap::kError:
       return absl::DataLossError(kPlanned);
@@ -80,6 +81,7 @@ absl::Status EpisodeRank::Make(Worker& worker, Communicator& comm, const Episode
   options.dtype = call.dtype;
   options.op = call.op;
   options.in_place = call.in_place;
+  options.spoil = plan_.spoil;
   RankBench bench(call.kind, options, worker,
                   SizeFor(call.kind, call.bytes, call.dtype, comm.world_size()));
   LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveBuffers buffers, bench.MakeBuffers());
