@@ -46,6 +46,9 @@ TEST_CASE("a difference is told by its first index, in units of the last place")
   is[5] = 7;
   CHECK(
       Says(ExpectClose(worker, "y", actual, expected, 1), "[1, 1] is 5.000001, expected 5; 2 of"));
+  const auto turned = actual.Reshape({3, 2});
+  REQUIRE_OK(turned);
+  CHECK(Says(ExpectClose(worker, "y", *turned, expected, 9), "y: is float32 [3, 2] on cpu"));
   const auto narrow = actual.Slice(1, 0, 2);
   REQUIRE_OK(narrow);
   CHECK(Says(ExpectClose(worker, "y", *narrow, expected, 2), "expected float32 [2, 3]"));
@@ -77,6 +80,19 @@ TEST_CASE("a unit is the distance of neighbours at the largest expected element,
     const Tensor actual = Of(worker, kFloating[i], {-6, 1 + 2 * units[i]});
     REQUIRE_OK(ExpectClose(worker, "y", actual, expected, 2));
     CHECK(Says(ExpectClose(worker, "y", actual, expected, 1.9), "by up to 2, which is"));
+  }
+}
+
+TEST_CASE("below the normal numbers a unit is the least number, in each type") {
+  Worker worker = OnCpu();
+  const int exponents[] = {-149, -24, -133, -1074};
+  for (int i = 0; i < 4; ++i) {
+    INFO(Name(kFloating[i]));
+    const double unit = std::ldexp(1, exponents[i]);
+    const Tensor expected = Of(worker, kFloating[i], {4 * unit});
+    const Tensor actual = Of(worker, kFloating[i], {6 * unit});
+    REQUIRE_OK(ExpectClose(worker, "y", actual, expected, 2));
+    CHECK(!ExpectClose(worker, "y", actual, expected, 1.9).ok());
   }
 }
 

@@ -108,6 +108,15 @@ TEST_CASE("tensors that the gradient check cannot take are refused, naming the r
   }
 }
 
+TEST_CASE("a refusal that is longer than what ranks tell each other is cut") {
+  double memory[2] = {};
+  const Arguments bad = {Tensor::View(&memory[0], Shape(400, 1), DType::kFloat32),
+                         Tensor::View(&memory[1], Shape(399, 1), DType::kFloat32)};
+  const absl::Status status = Refusal({bad, bad});
+  CHECK(Says(status, "f: on rank 0 x is float32 [1, 1, 1"));
+  CHECK(status.message().size() == 3 + 1000);
+}
+
 TEST_CASE("what the ranks of a gradient check give differently is refused, naming both") {
   double memory[4][8] = {};
   const auto arguments = [&](int rank, std::int64_t size, DType dtype,

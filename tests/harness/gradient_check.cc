@@ -135,7 +135,7 @@ absl::Status Try(Worker& worker, std::int64_t index, double step, Findings& mine
   if (index < 0) return absl::OkStatus();
   if (!(at[0] < at[1]) || !std::isfinite(at[1] - at[0])) {
     mine.CannotTell(absl::StrCat("a step of ", step, " from ", value, " puts ", where, " in ",
-                                 Name(mine.x.dtype()), "; take one that moves it both ways"));
+                                 Name(mine.x.dtype()), "; take one that moves it"));
   }
   // Over the way that the element went, which its type has rounded.
   const double quotient = (losses[1] - losses[0]) / (at[1] - at[0]);

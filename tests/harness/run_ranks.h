@@ -33,10 +33,10 @@ struct RunRanksOptions {
 ///
 /// Threads: the body runs on world_size threads, so what it captures by reference is shared by
 /// them; each writes to its own part of it, and all of it can be read after the return. It returns
-/// a status instead of asserting, which few frameworks allow from other threads. Worker and
-/// Communicator are the rank's own: for its thread, and only until its body returns, as is all that
-/// was split off or queued. Tensors may outlive them. Several RunRanks may run at once, or one in
-/// the body of another.
+/// a status instead of asserting, which few frameworks allow from other threads. Threads, workers
+/// and group are made anew for each call. Worker and Communicator are the rank's own: for its
+/// thread, and only until its body returns, as is all that was split off or queued. Tensors may
+/// outlive them. Several RunRanks may run at once, or one in the body of another.
 ///
 /// `each`, if given, gets what every rank's body returned, by rank; kInternal for a rank that threw
 /// or whose thread ended itself. Ranks that are not done within the limit are aborted, and the
