@@ -301,6 +301,7 @@ absl::Status LocalCommunicator::Synchronize() {
   if (!done.ok()) group_->Fail(rank(), mine.epoch, [&] { return done; });
   const auto health = group_->word().health();
   if (health.culprit < 0) return done;
+  // Or its next call, after a Reset, would be told that it missed this.
   mine.knows_failure = true;
   return OutOfMemoryAsStatus([&] {
     return before.culprit >= 0 ? Poisoned("synchronize", health)

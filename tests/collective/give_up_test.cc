@@ -124,6 +124,15 @@ TEST_CASE("A rank that missed a failure which was healed since fails nobody by g
   for (const absl::Status& status : statuses) REQUIRE_OK(status);
 }
 
+TEST_CASE("A rank that Synchronize told of a failure has not missed it") {
+  auto barrier = HostGroup(2);
+  REQUIRE_OK(barrier);
+  (*barrier)->communicator(1).Fail(kRefusal).IgnoreError();
+  CHECK(Says((*barrier)->communicator(0).Synchronize(), kTold));
+  REQUIRE_OK((*barrier)->Reset());
+  REQUIRE_OK(Work(**barrier));
+}
+
 TEST_CASE("Giving up fails the group that was split off, and not the one it came from") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(4));

@@ -185,8 +185,11 @@ absl::Status PerturbedCommunicator::AskForLess(CollectiveCall& call) {
   }
   call.in_width = std::max<std::int64_t>(call.in_width - 1, 0);
   call.out_width = std::max<std::int64_t>(call.out_width - 1, 0);
-  call.send_counts = OneLess(call.send_counts, world_size(), send_counts_);
-  call.receive_counts = OneLess(call.receive_counts, world_size(), receive_counts_);
+  if (call.details == nullptr) return absl::OkStatus();
+  details_ = *call.details;
+  details_.send_counts = OneLess(details_.send_counts, world_size(), send_counts_);
+  details_.receive_counts = OneLess(details_.receive_counts, world_size(), receive_counts_);
+  call.details = &details_;
   return absl::OkStatus();
 }
 

@@ -95,7 +95,8 @@ class PerturbedCommunicator final : public Communicator {
   std::array<std::uint64_t, 7> num_calls_ = {};
   std::uint64_t num_all_calls_ = 0;
   absl::Duration delayed_;
-  // The counts of an all-to-all that asks for less.
+  // The details of a call that asks for less, and an all-to-all's counts.
+  CallDetails details_;
   std::vector<std::int64_t> send_counts_;
   std::vector<std::int64_t> receive_counts_;
 };
