@@ -183,7 +183,7 @@ TEST_CASE("Memory that runs out inside a layer on one rank, all hear of at once"
     };
   };
   RequireOthersHear(row(2), row(kManyTokens), kExhausted, "bytes asked for on the CPU");
-  // All alike, each after the comparison.
+  // All alike: each by itself, unless it has heard of another first.
   const auto create = [](std::int64_t features) {
     return [=](Worker& worker, Communicator& comm) {
       return Parameter::Create(worker, comm, "p", {features}, Parameter::kReplicated,
@@ -194,7 +194,8 @@ TEST_CASE("Memory that runs out inside a layer on one rank, all hear of at once"
   auto ranks = HostThreads::Create(3);
   REQUIRE_OK(ranks);
   for (const absl::Status& status : ranks->Run(create(kManyTokens))) {
-    REQUIRE(status.code() == kExhausted);
+    REQUIRE((status.code() == kExhausted || absl::IsAborted(status)));
+    REQUIRE(Says(status, "bytes asked for on the CPU"));
   }
 }
 
