@@ -2,7 +2,6 @@
 #include <atomic>
 #include <thread>
 
-#include "lockstep/collective/local_communicator.h"
 #include "lockstep/tests/collective/faults.h"
 
 namespace lockstep {
@@ -196,46 +195,6 @@ TEST_CASE("a refused call from before a reset is stale like any other, and distu
     other.join();
     LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(refused, Code::kInvalidArgument, "root 7"));
     return ExpectStatus(waited, Code::kAborted, "rank 0 refused its call");
-  });
-}
-
-// Rank 0 has nothing to move and waits at the second meeting, while rank 1 moves for long.
-TEST_CASE("a round that fails while its data moves has one verdict, for those who still move too") {
-  SURVIVES([]() -> absl::Status {
-    constexpr std::int64_t kCount = 1 << 23;
-    const auto memory = std::make_unique<float[]>(3 * kCount);
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        const auto group,
-        internal::LocalGroup::Create(std::vector<Stream>(2), {0, 1}, nullptr,
-                                     {.transport = {.timeout = std::chrono::seconds(60)}}));
-    std::vector<absl::Status> statuses(2);
-    const auto reduce = [&](int rank) {
-      internal::LocalCommunicator comm(group, rank);
-      const Tensor in = Tensor::View(&memory[rank * kCount], {kCount}, DType::kFloat32);
-      statuses[static_cast<std::size_t>(rank)] = comm.ReduceScatter(
-          in, Tensor::View(&memory[2 * kCount], {rank * kCount}, DType::kFloat32));
-    };
-    int failed = 0;
-    // Once in a while the abort comes when all is done.
-    for (int repeat = 0; repeat < 50 && failed < 3; ++repeat) {
-      std::thread ranks[] = {std::thread(reduce, 0), std::thread(reduce, 1)};
-      const auto stage = [&] {
-        return internal::Progress::Unpack(group->slot(0).progress.load()).stage;
-      };
-      while (stage() != internal::Progress::Stage::kMoved) std::this_thread::yield();
-      group->AbortFromOutside([] { return absl::AbortedError("enough"); });
-      for (std::thread& rank : ranks) rank.join();
-      failed += statuses[0].ok() ? 0 : 1;
-      for (int rank = 0; rank < 2 && !statuses[0].ok(); ++rank) {
-        LOCKSTEP_RETURN_IF_ERROR(
-            ExpectStatus(statuses[static_cast<std::size_t>(rank)], Code::kAborted,
-                         absl::StrCat("reduce_scatter #1 (float32 x ", kCount,
-                                      rank == 0 ? " -> 0" : "", ", sum): enough")));
-      }
-      LOCKSTEP_RETURN_IF_ERROR(group->Reset());
-      for (int rank = 0; rank < 2; ++rank) group->slot(rank).epoch = group->word().health().epoch;
-    }
-    return Expect(failed > 0, "no abort came while data moved");
   });
 }
 

@@ -1,6 +1,7 @@
 // Ranks that are held up inside a collective, that wait for long, and groups split off groups: what
 // the others may do meanwhile.
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -98,6 +99,51 @@ TEST_CASE("a reset that waits for a rank goes on as soon as that has left") {
     LOCKSTEP_RETURN_IF_ERROR(healed);
     // A second one, of a healthy group, waits for nobody.
     return rank.group->Reset();
+  });
+}
+
+constexpr std::size_t kPageBytes = 4096;
+void* page = nullptr;
+
+// Whoever touches the page first stands still, and then may.
+void OpenPage(int) {
+  StandStill(0);
+  mprotect(page, kPageBytes, PROT_READ | PROT_WRITE);
+}
+
+TEST_CASE(
+    "a rank that stands still while it moves data is named, the others are warned of it, and it is "
+    "given the same verdict") {
+  SURVIVES([]() -> absl::Status {
+    struct sigaction action {};
+    action.sa_handler = OpenPage;
+    sigaction(SIGSEGV, &action, nullptr);
+    page = mmap(nullptr, kPageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    hold = true;
+    const std::vector<float> in(100);
+    LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.world_size = 2}));
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        const auto group,
+        internal::LocalGroup::Create(executor->rank_streams(), {0, 1}, executor->observers(),
+                                     {.transport = {.timeout = std::chrono::milliseconds(300)}}));
+    std::vector<absl::Status> told(2);
+    LOCKSTEP_RETURN_IF_ERROR(executor->Run([&](Worker& worker) -> absl::Status {
+      internal::LocalCommunicator comm(group, worker.rank());
+      // Rank 0 has nothing to move.
+      told[static_cast<std::size_t>(worker.rank())] =
+          comm.ReduceScatter(Tensor::View(const_cast<float*>(in.data()), {100}, DType::kFloat32),
+                             Tensor::View(page, {100 * worker.rank()}, DType::kFloat32));
+      if (worker.rank() == 0) hold = false;
+      return absl::OkStatus();
+    }));
+    const std::string verdict =
+        "reduce_scatter #1 (float32 x 100 -> 0, sum): rank 1 did not finish moving data within 0.3 "
+        "s; rank 0 waited";
+    LOCKSTEP_RETURN_IF_ERROR(
+        ExpectStatus(told[0], Code::kDeadlineExceeded,
+                     verdict + "; a rank is still moving data, and may touch this rank's memory"));
+    LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(told[1], Code::kDeadlineExceeded, verdict));
+    return Expect(told[1].message() == verdict, told[1].ToString());
   });
 }
 
