@@ -77,14 +77,15 @@ TEST_CASE("failed_rank and exception tell of the last Run alone") {
   CHECK(Says(status, "rank 1 threw std::bad_alloc"));
   CHECK(executor->failed_rank() == 1);
   CHECK(executor->exception() != nullptr);
+  REQUIRE_OK(executor->Run(Fine));
+  CHECK(executor->failed_rank() == -1);
+  CHECK(executor->exception() == nullptr);
   const absl::Status returned = executor->Run([](Worker& worker) {
     return worker.rank() == 0 ? absl::NotFoundError("no file") : absl::OkStatus();
   });
   CHECK(returned == absl::NotFoundError("no file"));
   CHECK(executor->failed_rank() == 0);
   CHECK(executor->exception() == nullptr);
-  REQUIRE_OK(executor->Run(Fine));
-  CHECK(executor->failed_rank() == -1);
 }
 
 TEST_CASE("a Run that is refused while another is in flight changes nothing about that one") {

@@ -35,7 +35,10 @@ EDITS = {
         Mutant("return DTypeOf<T>() == dtype_ ? static_cast<T*>(data_) : nullptr;", "return static_cast<T*>(data_);"),
     ],
     "runtime/dtype.cc": [
-        Mutant("magnitude >= 0x477FF000u", "magnitude > 0x477FF000u"),
+        Mutant("magnitude >= 0x477FF000u", "magnitude > 0x477FF000u",
+               equivalent="65520 itself becomes infinity by the carry of the rounding too"),
+        Mutant("magnitude >= 0x38800000u", "magnitude > 0x38800000u",
+               equivalent="the smallest normal number comes out of either branch alike"),
         Mutant("magnitude + 0x0FFFu + ((magnitude >> 13) & 1u)", "magnitude + 0x1000u"),
         Mutant("(bits >> 16) | 0x0040u", "bits >> 16"),
         Mutant("return dtype == DType::kFloat16 || dtype == DType::kBFloat16;", "return dtype == DType::kBFloat16;"),
