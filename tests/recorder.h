@@ -28,6 +28,7 @@ class Recorder final : public Communicator {
     return std::make_unique<Recorder>(key, 2);
   }
   absl::Status Synchronize() override { return absl::UnknownError("synchronized"); }
+  absl::Status Fail(absl::Status status) override { return status; }
 
   std::vector<CollectiveCall> calls;
   std::vector<std::vector<std::int64_t>> counts;
@@ -39,7 +40,8 @@ class Recorder final : public Communicator {
   absl::Status Execute(const CollectiveCall& call) override {
     on_call();
     calls.push_back(call);
-    for (const std::int64_t* of_call : {call.send_counts, call.receive_counts}) {
+    calls.back().details = nullptr;  // which ends with the call
+    for (const std::int64_t* of_call : {call.send_counts(), call.receive_counts()}) {
       if (of_call != nullptr) counts.emplace_back(of_call, of_call + world_size());
     }
     return absl::OkStatus();

@@ -29,7 +29,8 @@ void StandStill(int) {
 }
 
 internal::Progress::Stage StageOf(internal::LocalGroup& group, int rank) {
-  return internal::Progress::Unpack(group.slot(rank).progress.load()).stage;
+  return internal::Progress::Unpack(group.slot(rank).progress.load(std::memory_order_acquire))
+      .stage;
 }
 
 // A group of two whose rank 0 stands still inside a barrier, and what its call returned at last.

@@ -194,6 +194,7 @@ class Recording final : public Communicator {
   CommunicatorStats stats() const override { return {}; }
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return nullptr; }
   absl::Status Synchronize() override { return absl::OkStatus(); }
+  absl::Status Fail(absl::Status status) override { return status; }
 
   std::string log;
   absl::Status of_enter, of_call, of_leave, of_join;

@@ -119,8 +119,9 @@ std::vector<Wrong> WrongOnes(const Call& call, const Shape& shape, void* memory,
   deeper.insert(deeper.begin(), 1);
   Shape wider = shape;
   ++wider.back();
+  const Shape none(0);
   wrong.push_back({"one axis more", view(deeper)});
-  wrong.push_back({"no axes", view({})});
+  wrong.push_back({"no axes", view(none)});
   wrong.push_back({"one column more", view(wider)});
   return wrong;
 }
