@@ -178,7 +178,8 @@ TEST_CASE("a gradient that cannot be checked fails, and says why") {
     absl::Status status;
     const char* says;
   } cases[] = {
-      {CheckFirst(88.72F, 12345, 1e-2, exp), "the loss is 3.35941e+38 and inf with element 0 at 88.71"},
+      {CheckFirst(88.72F, 12345, 1e-2, exp),
+       "the loss is 3.35941e+38 and inf with element 0 at 88.71"},
       {CheckFirst(1, 0, 1e-2, nan), "the loss is 0 and nan with element 0"},
       {CheckFirst(1, 0, 1e-2, far), "the difference quotient is inf, of the losses -1.7e+308"},
       {CheckFirst(1, 0, 1e-2, [](double x) { return x > 1 ? 1e308 : 0.0; }),

@@ -2,12 +2,12 @@
 #ifndef LOCKSTEP_TESTS_LAYERS_HOST_THREADS_H_
 #define LOCKSTEP_TESTS_LAYERS_HOST_THREADS_H_
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/worker.h"
 
@@ -32,7 +32,7 @@ class HostThreads {
   /// What each rank's body returned. kDeadlineExceeded everywhere if it took longer than any test
   /// should, and far less than the group's own time-out.
   std::vector<absl::Status> Run(const Body& body) {
-    const absl::Time start = absl::Now();
+    const auto start = std::chrono::steady_clock::now();
     std::vector<absl::Status> statuses(workers_.size());
     std::vector<std::thread> threads;
     for (std::size_t rank = 0; rank < workers_.size(); ++rank) {
@@ -42,7 +42,7 @@ class HostThreads {
       });
     }
     for (std::thread& thread : threads) thread.join();
-    if (absl::Now() - start > absl::Seconds(30)) {
+    if (std::chrono::steady_clock::now() - start > std::chrono::seconds(30)) {
       statuses.assign(workers_.size(), absl::DeadlineExceededError("the ranks waited"));
     }
     return statuses;

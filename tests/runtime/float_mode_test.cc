@@ -91,6 +91,13 @@ void AddProducts(std::vector<Call>& calls, Worker& worker, DType dtype) {
                    {sum}});
 }
 
+// The value whose float32 or float64 copy is `master`.
+Tensor Rounded(Worker& worker, const Tensor& master, DType dtype) {
+  const Tensor value = *worker.Empty(master.shape(), dtype);
+  LOCKSTEP_CHECK(Copy(worker, master, value).ok());
+  return value;
+}
+
 void AddUpdates(std::vector<Call>& calls, Worker& worker, DType dtype) {
   if (IsReducedPrecision(dtype)) return;
   const Tensor gradient = Mixed(worker, dtype, 5, 7, 1);
@@ -98,7 +105,7 @@ void AddUpdates(std::vector<Call>& calls, Worker& worker, DType dtype) {
     if (to != dtype && !IsReducedPrecision(to)) continue;
     const Tensor velocity = Mixed(worker, dtype, 5, 7, 2);
     const Tensor master = Mixed(worker, dtype, 5, 7, 3);
-    const Tensor value = *worker.Empty({5, 7}, to);
+    const Tensor value = Rounded(worker, master, to);
     calls.push_back({"sgd update",
                      [=, &worker] {
                        return SgdUpdate(worker, {.weight_decay = 0.1}, gradient, velocity, master,
@@ -108,7 +115,7 @@ void AddUpdates(std::vector<Call>& calls, Worker& worker, DType dtype) {
     const Tensor mean = Mixed(worker, dtype, 5, 7, 4);
     const Tensor square = Make(worker, {5, 7}, dtype, std::vector<double>(35, 1e-3));
     const Tensor weight = Mixed(worker, dtype, 5, 7, 5);
-    const Tensor narrow = *worker.Empty({5, 7}, to);
+    const Tensor narrow = Rounded(worker, weight, to);
     calls.push_back({"adamw update",
                      [=, &worker] {
                        return AdamWUpdate(worker, {}, 3, gradient, mean, square, weight, narrow);

@@ -53,7 +53,7 @@ TEST_CASE("train tells its progress in plain lines where stderr is no terminal")
   }
 }
 
-TEST_CASE("--verify judges the losses and weights of every type, and NaN is no agreement") {
+TEST_CASE("train --verify judges the losses and weights of every type, and NaN is no agreement") {
   const Sandbox sandbox;
   WriteImageSet(sandbox.path(), "train", 400, 1);
   WriteImageSet(sandbox.path(), "t10k", 100, 2);
@@ -150,7 +150,8 @@ absl::StatusOr<TrainingResult> Train(const TrainOptions& options, const Dataset&
       {.on_step = [](int, double, double) {}, .on_epoch = [](const EpochResult&) {}});
 }
 
-TEST_CASE("--verify trains anew with one rank, and finds a weight and a loss that were changed") {
+TEST_CASE(
+    "train --verify trains anew with one rank, and finds a weight and a loss that were changed") {
   const Dataset set = Images(100, [](std::int64_t image) { return static_cast<int>(image % 10); });
   const TrainOptions options = Small();
   auto result = Train(options, set, set);
