@@ -34,7 +34,9 @@ int AtNoCost(int num_ranks) {
   machine.Check(machine.parks() == kRounds * (num_ranks - 1), "a sleep in vain");
   machine.Check(machine.unparks() == kRounds, "a wake in vain");
   const Time start = machine.Now();
+  const int parks = machine.parks();
   RunRounds(num_ranks, {.budget = 100 * kTick});
+  machine.Check(machine.parks() == parks, "a sleep of one who may poll");
   machine.Check(machine.Now() == start, "polls in vain");
   return 0;
 }

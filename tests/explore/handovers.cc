@@ -82,7 +82,9 @@ int AtNoCost(int num_threads) {
   machine.Check(machine.parks() <= 3 * num_threads + 2, "a sleep in vain");
   machine.Check(machine.unparks() <= 3 + 2, "a wake in vain");
   const Time start = machine.Now();
+  const int parks = machine.parks();
   RunPieces(num_threads, {.budget = 100 * kTick});
+  machine.Check(machine.parks() == parks, "a sleep of one who may poll");
   machine.Check(machine.Now() == start, "polls in vain");
   return 0;
 }

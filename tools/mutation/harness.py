@@ -77,7 +77,7 @@ EDITS = {
         Mutant("inner_.Execute(mine)", "inner_.Execute(call)"),
         Mutant("return DType::kBFloat16;", "return DType::kFloat16;"),
         Mutant("call.out_width = std::max<std::int64_t>(call.out_width - 1, 0);", ""),
-        Mutant("call.send_counts = OneLess(call.send_counts, world_size(), send_counts_);", ""),
+        Mutant("details_.send_counts = OneLess(details_.send_counts, world_size(), send_counts_);", ""),
         Mutant("perturbation_.seed == 0 ? 0 : seed", "perturbation_.seed"),
         Mutant("perturbation_.seed == 0 ? 0 : seed", "0"),
         Mutant("fault.nth < 1", "fault.nth < 0"),
