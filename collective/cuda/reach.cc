@@ -32,6 +32,7 @@ bool PoolAdmits(const Driver& driver, std::uintptr_t at, Device device) {
 
 bool DeviceMayUse(const Driver& driver, Device device, std::uintptr_t at) {
   const DeviceGuard guard(device);
+  const AnyCall allowed;
   auto flags = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE;
   return Ask(driver, CU_POINTER_ATTRIBUTE_ACCESS_FLAGS, at, flags) &&
          flags == CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE && PoolAdmits(driver, at, device);

@@ -36,6 +36,19 @@ class DeviceGuard {
   bool changed_ = false;
 };
 
+/// While it lives, the calling thread may make calls that a graph's capture on it forbids: they
+/// are not recorded.
+class AnyCall {
+ public:
+  AnyCall() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~AnyCall() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  AnyCall(const AnyCall&) = delete;
+  AnyCall& operator=(const AnyCall&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 }  // namespace lockstep::internal::cuda
 
 /// Returns a status from the enclosing function unless the CUDA call succeeds.

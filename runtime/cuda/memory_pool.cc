@@ -109,18 +109,6 @@ class DeviceMemory {
   }
 
  private:
-  // Lets calls be made that a capture somewhere else would forbid.
-  class AnyCall {
-   public:
-    AnyCall() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-    ~AnyCall() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-    AnyCall(const AnyCall&) = delete;
-    AnyCall& operator=(const AnyCall&) = delete;
-
-   private:
-    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-  };
-
   void FreeAll() {
     for (Block block = cache_.TakeOldest(); block.memory != nullptr; block = cache_.TakeOldest())
       cudaFreeAsync(block.memory, stream_);

@@ -161,25 +161,31 @@ TEST_CASE("A load that does not fit names both shapes, and whether the other way
     if (worker.rank() != 0) return absl::OkStatus();
     constexpr Orientation kInOut = Orientation::kInOut;
     constexpr Orientation kOutIn = Orientation::kOutIn;
+    const auto text = [&](absl::string_view call, absl::string_view given, absl::string_view rest) {
+      return absl::StrCat("parameter w: ", call, " of float32 ", given, " on ",
+                          worker.device().ToString(), " as ", rest);
+    };
     refused = {
         {w.LoadFull(worker, turned),
-         "parameter w: LoadFull of float32 [6, 2] on cpu as kInOut, but its full shape is [2, 6]; "
-         "it must be [2, 6], or be given as kOutIn"},
+         text("LoadFull", "[6, 2]",
+              "kInOut, but its full shape is [2, 6]; it must be [2, 6], or be given as "
+              "kOutIn")},
         {w.LoadFull(worker, whole, kOutIn),
-         "parameter w: LoadFull of float32 [2, 6] on cpu as kOutIn, but its full shape is [2, 6]; "
-         "it must be [6, 2], or be given as kInOut"},
+         text("LoadFull", "[2, 6]",
+              "kOutIn, but its full shape is [2, 6]; it must be [6, 2], or be given as "
+              "kInOut")},
         {w.LoadFull(worker, part),
-         "parameter w: LoadFull of float32 [2, 3] on cpu as kInOut, but its full shape is [2, 6]; "
-         "it must be [2, 6]"},
+         text("LoadFull", "[2, 3]", "kInOut, but its full shape is [2, 6]; it must be [2, 6]")},
         {w.LoadShard(worker, turned_part, kInOut),
-         "parameter w: LoadShard of float32 [3, 2] on cpu as kInOut, but this rank's part is [2, "
-         "3]; it must be [2, 3], or be given as kOutIn"},
+         text("LoadShard", "[3, 2]",
+              "kInOut, but this rank's part is [2, 3]; it must be [2, 3], or be given as "
+              "kOutIn")},
         {w.LoadShard(worker, part, kOutIn),
-         "parameter w: LoadShard of float32 [2, 3] on cpu as kOutIn, but this rank's part is [2, "
-         "3]; it must be [3, 2], or be given as kInOut"},
+         text("LoadShard", "[2, 3]",
+              "kOutIn, but this rank's part is [2, 3]; it must be [3, 2], or be given as "
+              "kInOut")},
         {w.LoadShard(worker, whole, kInOut),
-         "parameter w: LoadShard of float32 [2, 6] on cpu as kInOut, but this rank's part is [2, "
-         "3]; it must be [2, 3]"}};
+         text("LoadShard", "[2, 6]", "kInOut, but this rank's part is [2, 3]; it must be [2, 3]")}};
     return absl::OkStatus();
   }));
   REQUIRE(refused.size() == 6);
