@@ -1,0 +1,27 @@
+# A user's own sanitizers work with a lockstep that was built without them.
+include(CheckCXXSourceCompiles)
+find_program(LOCKSTEP_SETARCH setarch)
+mark_as_advanced(LOCKSTEP_SETARCH)
+foreach(sanitizer thread address,undefined)
+  string(MAKE_C_IDENTIFIER "${sanitizer}" name)
+  set(CMAKE_REQUIRED_FLAGS "-fsanitize=${sanitizer}")
+  check_cxx_source_compiles("int main() { return 0; }" LOCKSTEP_CAN_SANITIZE_${name})
+  unset(CMAKE_REQUIRED_FLAGS)
+  if(NOT LOCKSTEP_CAN_SANITIZE_${name})
+    continue()
+  endif()
+  add_executable(lockstep_user_${name} embed/sanitized_user.cc)
+  target_link_libraries(lockstep_user_${name} PRIVATE lockstep::collective)
+  lockstep_target_defaults(lockstep_user_${name})
+  target_compile_options(lockstep_user_${name} PRIVATE -fsanitize=${sanitizer} -fno-sanitize-recover=all -O1 -g1)
+  target_link_options(lockstep_user_${name} PRIVATE -fsanitize=${sanitizer})
+  # ThreadSanitizer of older compilers does not start where the kernel randomises addresses more than it knows.
+  set(launcher)
+  if(LOCKSTEP_SETARCH AND sanitizer STREQUAL "thread")
+    set(launcher ${LOCKSTEP_SETARCH} ${CMAKE_HOST_SYSTEM_PROCESSOR} --addr-no-randomize)
+  endif()
+  add_test(NAME "embed: a user's -fsanitize=${sanitizer} finds nothing in an uninstrumented lockstep"
+           COMMAND ${launcher} $<TARGET_FILE:lockstep_user_${name}>)
+  set_tests_properties("embed: a user's -fsanitize=${sanitizer} finds nothing in an uninstrumented lockstep"
+                       PROPERTIES TIMEOUT 60 ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1")
+endforeach()
