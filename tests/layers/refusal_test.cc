@@ -135,7 +135,8 @@ TEST_CASE("What a parameter refuses on one rank, all hear of at once") {
   };
   const auto good = create({4, 6}, 1, DType::kFloat32);
   RequireOthersHear(good, create({4, 6}, 2, DType::kFloat32), "parameter p: shard_axis 2");
-  RequireOthersHear(good, create({}, 0, DType::kFloat32), "parameter p: shape [] has 0 axes");
+  const Shape none(0);
+  RequireOthersHear(good, create(none, 0, DType::kFloat32), "parameter p: shape [] has 0 axes");
   RequireOthersHear(good, create({4, 6}, 1, DType::kInt64), "parameter p: type int64");
   RequireOthersHear(good, create({4, -6}, 1, DType::kFloat32), "[4, -6]");
 }
