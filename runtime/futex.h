@@ -20,6 +20,14 @@ struct NativePlatform {
 
   static Clock::time_point Now() { return Clock::now(); }
 
+  /// Between two polls: tells the core that this is a spin.
+  static void Pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
   /// Lets another thread have this core.
   static void Yield();
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <utility>
 
 #include "lockstep/runtime/futex.h"
 
@@ -13,6 +12,10 @@ namespace lockstep::internal {
 struct PatienceLimits {
   /// Polls for this long, about what a sleep and a wake cost; 0: never.
   std::chrono::nanoseconds budget = std::chrono::microseconds(50);
+  /// Giving the core away takes less than this where nobody wants it, and then so many close polls
+  /// come before the next time.
+  std::chrono::nanoseconds no_turn = std::chrono::nanoseconds(400);
+  int close_polls = 16;
   /// A core that comes back later than this was wanted by somebody who computes. Far above what a
   /// turn of other waiting threads takes, far below the scheduler's slice of 1 to 4 ms.
   std::chrono::nanoseconds longest_turn = std::chrono::microseconds(100);
@@ -49,10 +52,17 @@ class Patience {
     const Clock::time_point end = std::min(now + limits_.budget, deadline);
     while (now < end) {
       if (done()) return true;
+      for (int poll = 0; alone_ && poll < limits_.close_polls; ++poll) {
+        Platform::Pause();
+        if (done()) return true;
+      }
+      const Clock::time_point given = Platform::Now();
       Platform::Yield();
-      const Clock::time_point before = std::exchange(now, Platform::Now());
-      if (now - before > limits_.longest_turn) {
-        rested_ = now + limits_.rest * (now - before);
+      now = Platform::Now();
+      const auto turn = now - given;
+      alone_ = turn < limits_.no_turn;
+      if (turn > limits_.longest_turn) {
+        rested_ = now + limits_.rest * turn;
         return false;
       }
     }
@@ -61,6 +71,8 @@ class Patience {
 
  private:
   PatienceLimits limits_;
+  // Nobody took the core when it was given away last.
+  bool alone_ = true;
   Clock::time_point rested_{};
 };
 

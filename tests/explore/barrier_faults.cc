@@ -123,7 +123,7 @@ int ResetTooEarly(int num_ranks) {
 int OnTime(int) {
   for (const nanoseconds budget : {nanoseconds(0), 3 * kLeap}) {
     Word word(2);
-    Patience patience({.budget = budget});
+    Patience patience({.budget = budget, .close_polls = 1});
     TheMachine().Run(1, 0, [&](int rank) {
       const auto outcome = word.Meet(
           rank, 0, kLeap, patience, [] { return true; }, [](auto) {});

@@ -19,12 +19,12 @@ int RunRounds(int num_ranks, PatienceLimits limits, std::uint32_t first_generati
 }
 
 int Parking(int num_ranks) { return RunRounds(num_ranks, kImpatient); }
-int Polling(int num_ranks) { return RunRounds(num_ranks, {.budget = kTick}); }
+int Polling(int num_ranks) { return RunRounds(num_ranks, {.budget = kTick, .close_polls = 1}); }
 int Wrapping(int num_ranks) { return RunRounds(num_ranks, kImpatient, kLastGeneration); }
 
 // Who has had to wait for its core sleeps at once, in this wait and the next.
 int TakingTurns(int num_ranks) {
-  return RunRounds(num_ranks, {.budget = 3 * kLeap, .longest_turn = kLeap / 2});
+  return RunRounds(num_ranks, {.budget = 3 * kLeap, .close_polls = 0, .longest_turn = kLeap / 2});
 }
 
 // Without accidents a wait is one sleep and a release one wake, and who polls sees it at once.

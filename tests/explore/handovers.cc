@@ -71,7 +71,7 @@ int RunPieces(int num_threads, PatienceLimits limits) {
 }
 
 int Parking(int num_threads) { return RunPieces(num_threads, kImpatient); }
-int Polling(int num_threads) { return RunPieces(num_threads, {.budget = kTick}); }
+int Polling(int num_threads) { return RunPieces(num_threads, {.budget = kTick, .close_polls = 1}); }
 
 // Without accidents a wait is one sleep and a wake is for those who sleep, and who polls sees at
 // once what it waits for.

@@ -69,6 +69,7 @@ struct SimulatedPlatform {
   using Atomic = SimulatedAtomic<T>;
 
   static Time Now() { return TheMachine().Now(); }
+  static void Pause() { TheMachine().Pause(); }
   static void Yield() { TheMachine().Pause(); }
   static void Park(const Atomic<std::uint64_t>& word, std::uint32_t expected, Time deadline) {
     TheMachine().Park(&word, expected, deadline);

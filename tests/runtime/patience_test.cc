@@ -16,14 +16,17 @@ using std::chrono::nanoseconds;
 struct FakePlatform {
   static inline Clock::time_point now;
   static inline nanoseconds turn;
+  static inline int pauses;
   static inline int yields;
 
   static void Start(nanoseconds each_turn) {
     now = Clock::time_point(std::chrono::hours(1));
     turn = each_turn;
+    pauses = 0;
     yields = 0;
   }
   static Clock::time_point Now() { return now; }
+  static void Pause() { ++pauses; }
   static void Yield() {
     now += turn;
     ++yields;
@@ -52,6 +55,22 @@ TEST_CASE("patience ends with the poll that succeeds, and looks before it gives 
   CHECK(FakePlatform::yields == 0);
   CHECK(Await(patience, [] { return FakePlatform::yields == 7; }));
   CHECK(FakePlatform::yields == 7);
+}
+
+TEST_CASE("while nobody takes the core, patience looks closely before it gives it away again") {
+  FakePlatform::Start(nanoseconds(399));
+  Patience<FakePlatform> patience({.budget = nanoseconds(3 * 399), .close_polls = 5});
+  CHECK_FALSE(Await(patience, kNever));
+  CHECK(FakePlatform::yields == 3);
+  CHECK(FakePlatform::pauses == 3 * 5);
+  CHECK(Await(patience, [] { return FakePlatform::pauses == 17; }));
+  CHECK(FakePlatform::yields == 3);
+  // Somebody takes it: nothing but polls and turns, in the next wait too.
+  FakePlatform::Start(nanoseconds(400));
+  CHECK_FALSE(Await(patience, kNever));
+  CHECK(FakePlatform::pauses == 5);
+  CHECK_FALSE(Await(patience, kNever));
+  CHECK(FakePlatform::pauses == 5);
 }
 
 TEST_CASE("patience ends with the deadline") {
