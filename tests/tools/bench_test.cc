@@ -39,6 +39,25 @@ TEST_CASE("bench says nothing of results that it was not to check") {
   CHECK(Document(sandbox.Run(bench + "--format=json"))["rows"][0]["wrong"] == 0);
 }
 
+TEST_CASE("bench runs several groups at once, and beside busy threads") {
+  const Sandbox sandbox;
+  for (const char* what : {"barrier", "all_reduce -b 1K -e 1K"}) {
+    const Outcome outcome = sandbox.Run(absl::StrCat(
+        "bench ", what, " --devices=cpu --ranks=2 --groups=3 --busy=1 -n 100 --format=json"));
+    INFO(what << "\n" << outcome.out << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    const auto document = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+    REQUIRE_FALSE(document.is_discarded());
+    CHECK(document["groups"] == 3);
+    CHECK(document["busy"] == 1);
+  }
+  const Outcome table =
+      sandbox.Run("bench all_reduce --devices=cpu --ranks=2 --groups=2 --pin -b 64 -e 64 -n 20");
+  CHECK(table.out.find("# 2 groups at once, the slowest") != std::string::npos);
+  CHECK(table.out.find("# pinning: ") != std::string::npos);
+  CHECK(sandbox.Run("bench executor --devices=cpu --ranks=2 --groups=2").exit_code == 2);
+}
+
 TEST_CASE("bench startup tells what each step to a first sum takes, at first and later") {
   const Sandbox sandbox;
   const Outcome outcome = sandbox.Run("bench startup --devices=cpu --ranks=3 --format=json");

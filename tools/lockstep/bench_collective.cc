@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "lockstep/tools/lockstep/bench.h"
+#include "lockstep/tools/lockstep/beside.h"
 #include "lockstep/tools/lockstep/device_timer.h"
 #include "lockstep/tools/lockstep/measure_collective.h"
 #include "nlohmann/json.hpp"
@@ -16,6 +17,9 @@ struct Setting {
   std::unique_ptr<Executor> executor;
   std::unique_ptr<CollectiveBarrier> barrier;
   std::unique_ptr<NcclPeer> peer;
+  // The groups that do the same at once, each with ranks of its own.
+  std::vector<std::unique_ptr<Executor>> other_executors;
+  std::vector<std::unique_ptr<CollectiveBarrier>> other_barriers;
 
   bool on_cpu() const { return executor->rank_devices()[0].is_cpu(); }
   // How calls reach the device, if there is one.
@@ -37,6 +41,7 @@ void PrintHeader(const Setting& setting) {
               setting.executor->world_size(), std::string(setting.barrier->transport()).c_str(),
               options.in_place ? "in place" : "out of place", setting.mode());
   std::printf("# %s\n", MachineLine().c_str());
+  std::printf("%s", BesideLine(options, *setting.executor).c_str());
   if (!setting.on_cpu()) std::printf("# %s\n", GpusOf(setting).c_str());
   if (setting.peer != nullptr)
     std::printf("# peer: %s, in alternating rounds\n", Name(options.peer));
@@ -92,6 +97,8 @@ void PrintJson(const Setting& setting, const nlohmann::json& rows) {
                              {"type", std::string(Name(options.dtype))},
                              {"redop", std::string(Name(options.op))},
                              {"in_place", options.in_place},
+                             {"groups", options.groups},
+                             {"busy", options.busy},
                              {"rows", rows}};
   if (!setting.on_cpu()) document["gpus"] = GpusOf(setting);
   if (setting.peer != nullptr) document["peer"] = Name(options.peer);
@@ -99,14 +106,61 @@ void PrintJson(const Setting& setting, const nlohmann::json& rows) {
 }
 
 absl::Status CheckMode(const Setting& setting) {
+  if (!setting.on_cpu() && setting.options.groups > 1) {
+    return absl::InvalidArgumentError("--groups: these ranks are on GPUs, and it is for the CPU");
+  }
   if (!setting.on_cpu() || !setting.options.graph) return absl::OkStatus();
   return absl::InvalidArgumentError("--graph: these ranks are on the CPU, and graphs are for GPUs");
 }
 
 }  // namespace
 
+namespace {
+
+absl::Status AddGroups(Setting& setting) {
+  for (int group = 1; group < setting.options.groups; ++group) {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(setting.options.executor));
+    LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
+                              CollectiveBarrier::Create(*executor, setting.options.barrier));
+    setting.other_executors.push_back(std::move(executor));
+    setting.other_barriers.push_back(std::move(barrier));
+  }
+  return absl::OkStatus();
+}
+
+// All groups at once; the slowest counts, and what is wrong in any.
+absl::StatusOr<CollectiveRow> MeasureAll(const Setting& setting, std::int64_t bytes) {
+  std::vector<CollectiveRow> rows(setting.other_barriers.size() + 1);
+  LOCKSTEP_RETURN_IF_ERROR(AtOnce(static_cast<int>(rows.size()), [&](int group) -> absl::Status {
+    const auto other = static_cast<std::size_t>(group) - 1;
+    const bool first = group == 0;
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        rows[static_cast<std::size_t>(group)],
+        MeasureCollective(setting.kind, setting.options,
+                          first ? *setting.executor : *setting.other_executors[other],
+                          first ? *setting.barrier : *setting.other_barriers[other],
+                          first ? setting.peer.get() : nullptr, bytes));
+    return absl::OkStatus();
+  }));
+  std::int64_t wrong = 0;
+  for (const CollectiveRow& row : rows) wrong += row.wrong;
+  CollectiveRow slowest = *std::max_element(
+      rows.begin(), rows.end(),
+      [](const CollectiveRow& a, const CollectiveRow& b) { return a.times.p50 < b.times.p50; });
+  slowest.wrong = wrong;
+  return slowest;
+}
+
+}  // namespace
+
 absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options) {
-  Setting setting{.kind = kind, .options = options, .executor{}, .barrier{}, .peer{}};
+  Setting setting{.kind = kind,
+                  .options = options,
+                  .executor{},
+                  .barrier{},
+                  .peer{},
+                  .other_executors{},
+                  .other_barriers{}};
   LOCKSTEP_ASSIGN_OR_RETURN(setting.executor, Executor::Create(options.executor));
   LOCKSTEP_RETURN_IF_ERROR(CheckMode(setting));
   LOCKSTEP_ASSIGN_OR_RETURN(setting.barrier,
@@ -116,16 +170,15 @@ absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options) {
         setting.peer,
         NcclPeer::Create(*setting.executor, options.peer == BenchPeer::kNcclSymmetric));
   }
+  LOCKSTEP_RETURN_IF_ERROR(AddGroups(setting));
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) PrintHeader(setting);
   std::int64_t wrong = 0;
   for (auto bytes = static_cast<double>(options.min_bytes);
        bytes <= static_cast<double>(options.max_bytes);
        bytes = std::max(bytes * options.factor, bytes + 1)) {
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        const CollectiveRow row,
-        MeasureCollective(kind, options, *setting.executor, *setting.barrier, setting.peer.get(),
-                          static_cast<std::int64_t>(bytes)));
+    LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveRow row,
+                              MeasureAll(setting, static_cast<std::int64_t>(bytes)));
     wrong += row.wrong;
     if (options.json) {
       rows.push_back(ToJson(row, setting));
