@@ -24,22 +24,14 @@ struct PatienceLimits {
 };
 
 /// One thread's way of waiting. Between two polls it gives its core away, so it holds up nobody,
-/// whoever that is: a rank of its own group, another group, another process. With the core to
-/// itself that costs a tenth of a microsecond, and among threads that wait for each other it is the
-/// quickest way round. Beside a thread that computes it is the slowest, since the core comes back
-/// after a whole slice; a thread that slept is put before that one when it is woken. So after one
-/// such turn the thread sleeps at once for a while.
+/// whoever that is: a rank of its own group, another group, another process. Among threads that
+/// wait for each other that is the quickest way round; while nobody takes the core, close polls in
+/// between see sooner what they wait for. Beside a thread that computes it is the slowest, since
+/// the core comes back after a whole slice; a thread that slept is put before that one when it is
+/// woken. So after one such turn the thread sleeps at once for a while.
 ///
-/// Not synchronised: it belongs to the thread that waits.
-///
-/// Microseconds a meeting of a bare barrier, on cores of a Xeon (Sapphire Rapids, Linux 6.18):
-///
-///                                      Patience  std::barrier  spin 50 us  sleep at once
-///   2 ranks on 2 cores                     0.14          2.8         0.15            3.7
-///   two such groups on the same cores      0.73          1.3           52            2.1
-///   beside a busy thread on each            4.0         1391           89            4.3
-///   8 ranks on 2 cores                      2.8          4.7          160           12.5
-///   8 ranks on 16 cores                     1.2          9.9          1.3            9.9
+/// Not synchronised: it belongs to the thread that waits. What meetings take with it, alone and
+/// beside others, stands in README.md ("Numbers").
 template <typename Platform>
 class Patience {
  public:
