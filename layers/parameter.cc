@@ -46,6 +46,7 @@ std::string ToString(const Shard& shard) {
 }  // namespace
 
 Shard Shard::Of(std::int64_t total, int rank, int world_size) {
+  if (rank < 0 || rank >= world_size) return {.begin = 0, .length = 0};
   const std::int64_t even = total / world_size;
   const std::int64_t num_longer = total % world_size;
   return {.begin = rank * even + std::min<std::int64_t>(rank, num_longer),

@@ -17,7 +17,7 @@ struct Shard {
   std::int64_t length;
 
   /// Rank r's part of `total`, 0 <= rank < world_size: even, the first `total mod world_size` ranks
-  /// holding one more. May be empty.
+  /// holding one more. May be empty, and is for a rank that there is not.
   static Shard Of(std::int64_t total, int rank, int world_size);
 
   friend bool operator==(const Shard&, const Shard&) = default;

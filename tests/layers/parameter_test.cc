@@ -42,6 +42,13 @@ absl::StatusOr<Worker> LoneWorker() { return Worker::Adopt(0, 1, Device::Cpu());
 
 }  // namespace
 
+TEST_CASE("A rank that there is not holds nothing") {
+  constexpr Shard kNothing{.begin = 0, .length = 0};
+  CHECK(Shard::Of(10, 0, 0) == kNothing);
+  CHECK(Shard::Of(10, 3, 3) == kNothing);
+  CHECK(Shard::Of(10, -1, 3) == kNothing);
+}
+
 TEST_CASE("Shards cover an axis in rank order and differ by at most one element") {
   for (int world_size = 1; world_size <= 9; ++world_size) {
     for (const std::int64_t total : {0, 1, 2, 7, 8, 9, 1000}) {
