@@ -12,7 +12,8 @@ EDITS = {
         Mutant('absl::ConsumeSuffix(&digits, "m")) shift = 20;', 'absl::ConsumeSuffix(&digits, "m")) shift = 10;'),
     ],
     "tools/lockstep/bench_collective.cc": [
-        Mutant("wrong += row.wrong;", "wrong = row.wrong;"),
+        Mutant("wrong += row.wrong;", "wrong = row.wrong;", occurrence=1),
+        Mutant("wrong += row.wrong;", "wrong = row.wrong;", occurrence=2),
         Mutant("std::max(bytes * options.factor, bytes + 1)", "bytes + options.factor"),
         Mutant("bytes <= static_cast<double>(options.max_bytes)", "bytes < static_cast<double>(options.max_bytes)"),
         Mutant('if (setting.options.check) json["wrong"] = row.wrong;', 'json["wrong"] = row.wrong;'),
