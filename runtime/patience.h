@@ -31,7 +31,7 @@ struct PatienceLimits {
 /// woken. So after one such turn the thread sleeps at once for a while.
 ///
 /// Not synchronised: it belongs to the thread that waits. What meetings take with it, alone and
-/// beside others, stands in README.md ("Numbers").
+/// beside others, is in tools/lockstep/README.md.
 template <typename Platform>
 class Patience {
  public:

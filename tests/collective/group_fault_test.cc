@@ -74,7 +74,7 @@ void AwaitMoving(const std::atomic<int>& moving, int repeat) {
   std::this_thread::sleep_for(std::chrono::microseconds(repeat * 37 % 1500));
 }
 
-// On GPUs, where work may outlast the call, tests/collective/gpu_fault_test.cc holds the same.
+// On the CPU. On GPUs, where work may outlast the call, no test holds the same.
 TEST_CASE("F46: a task throws while other ranks move data: nothing is freed under them") {
   SURVIVES([]() -> absl::Status {
     for (const int n : {3, 4, 8}) {

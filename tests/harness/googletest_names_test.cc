@@ -1,5 +1,5 @@
 // The harness beside GoogleTest, whose namespace has the same name as the harness's own: the form
-// that the README and the headers show compiles there and runs. What stands here for GoogleTest
+// that its page and the headers show compiles there and runs. What stands here for GoogleTest
 // comes first, and `using namespace lockstep` before any header.
 namespace testing {
 

@@ -56,8 +56,8 @@ absl::Status CheckPerturbation(const Perturbation& perturbation, int world_size)
 absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t n);
 
 /// A Communicator in front of another, for the code under test to use in its place. Where there is
-/// none, nothing is in the way: lockstep itself has no injection points. `inner` must outlive it.
-/// Where the perturbation cannot be (CheckPerturbation), every call returns that.
+/// none, nothing is in the way: lockstep's path of data has no place to inject a fault. `inner`
+/// must outlive it. Where the perturbation cannot be (CheckPerturbation), every call returns that.
 class PerturbedCommunicator final : public Communicator {
  public:
   PerturbedCommunicator(Communicator& inner, Perturbation perturbation);

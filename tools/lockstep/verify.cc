@@ -37,7 +37,7 @@ Difference LargestAllowed(const TrainOptions& options) {
   if (IsReducedPrecision(options.dtype)) return {.loss = 0.05, .weight = 0.5};
   // GELU is smooth, and carries rounding on as it is; ReLU has a kink, where a last bit decides
   // whether a unit is on, and learning amplifies that. Over three epochs of Fashion-MNIST, one rank
-  // against four: 6e-8 and 3e-5 in the losses (README, "Training").
+  // against four: 6e-8 and 3e-5 in the losses (tools/lockstep/README.md).
   if (options.activation == Activation::kGelu) return {.loss = 1e-5, .weight = 1e-2};
   return {.loss = 1e-2, .weight = 0.5};
 }
