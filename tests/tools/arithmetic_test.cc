@@ -4,8 +4,8 @@
 #include <set>
 
 #include "lockstep/tests/tools/sandbox.h"
-#include "lockstep/tools/lockstep/bench.h"
-#include "lockstep/tools/lockstep/collective_data.h"
+#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/bench/collective_data.h"
 
 namespace lockstep::tools {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "absl/time/clock.h"
 #include "lockstep/tests/tools/sandbox.h"
-#include "lockstep/tools/lockstep/abort_latency.h"
-#include "lockstep/tools/lockstep/campaign.h"
-#include "lockstep/tools/lockstep/check.h"
+#include "lockstep/tools/lockstep/check/abort_latency.h"
+#include "lockstep/tools/lockstep/check/campaign.h"
+#include "lockstep/tools/lockstep/check/check.h"
 
 namespace lockstep::tools {
 namespace {

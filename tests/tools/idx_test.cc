@@ -1,4 +1,4 @@
-#include "lockstep/tools/lockstep/idx.h"
+#include "lockstep/tools/lockstep/train/idx.h"
 
 #include <stdlib.h>
 #include <zlib.h>

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "lockstep/tests/catch.h"
-#include "lockstep/tools/lockstep/bench.h"
-#include "lockstep/tools/lockstep/measure_collective.h"
-#include "lockstep/tools/lockstep/rank_bench.h"
-#include "lockstep/tools/lockstep/rank_mlp.h"
+#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/bench/measure_collective.h"
+#include "lockstep/tools/lockstep/bench/rank_bench.h"
+#include "lockstep/tools/lockstep/bench/rank_mlp.h"
 
 namespace lockstep::tools {
 namespace {

@@ -1,5 +1,5 @@
 // What `lockstep info` says of the way between two GPUs. How it is measured needs GPUs.
-#include "lockstep/tools/lockstep/peer_links.h"
+#include "lockstep/tools/lockstep/bench/limits/peer_links.h"
 
 #include "lockstep/tests/catch.h"
 

@@ -6,7 +6,7 @@
 
 #include "lockstep/tests/tools/image_set.h"
 #include "lockstep/tests/tools/sandbox.h"
-#include "lockstep/tools/lockstep/verify.h"
+#include "lockstep/tools/lockstep/train/verify.h"
 
 namespace lockstep::tools {
 namespace {
