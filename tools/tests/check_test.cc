@@ -4,10 +4,10 @@
 #include <memory>
 
 #include "absl/time/clock.h"
-#include "lockstep/tests/tools/sandbox.h"
 #include "lockstep/tools/lockstep/check/abort_latency.h"
 #include "lockstep/tools/lockstep/check/campaign.h"
 #include "lockstep/tools/lockstep/check/check.h"
+#include "lockstep/tools/tests/sandbox.h"
 
 namespace lockstep::tools {
 namespace {

@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "lockstep/tests/catch.h"
-#include "lockstep/tests/tools/image_set.h"
+#include "lockstep/tools/tests/image_set.h"
 
 namespace lockstep::tools {
 namespace {

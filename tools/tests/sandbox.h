@@ -1,6 +1,6 @@
 // Runs the lockstep program as a user does.
-#ifndef LOCKSTEP_TESTS_TOOLS_SANDBOX_H_
-#define LOCKSTEP_TESTS_TOOLS_SANDBOX_H_
+#ifndef LOCKSTEP_TOOLS_TESTS_SANDBOX_H_
+#define LOCKSTEP_TOOLS_TESTS_SANDBOX_H_
 
 #include <sys/wait.h>
 
@@ -76,4 +76,4 @@ inline void CheckRefused(const Sandbox& sandbox, const std::string& arguments,
 
 }  // namespace lockstep::tools
 
-#endif  // LOCKSTEP_TESTS_TOOLS_SANDBOX_H_
+#endif  // LOCKSTEP_TOOLS_TESTS_SANDBOX_H_

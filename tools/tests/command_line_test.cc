@@ -3,8 +3,8 @@
 #include <fstream>
 #include <vector>
 
-#include "lockstep/tests/tools/image_set.h"
-#include "lockstep/tests/tools/sandbox.h"
+#include "lockstep/tools/tests/image_set.h"
+#include "lockstep/tools/tests/sandbox.h"
 
 namespace lockstep::tools {
 namespace {

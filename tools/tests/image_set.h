@@ -1,6 +1,6 @@
 // Small image sets as IDX files.
-#ifndef LOCKSTEP_TESTS_TOOLS_IMAGE_SET_H_
-#define LOCKSTEP_TESTS_TOOLS_IMAGE_SET_H_
+#ifndef LOCKSTEP_TOOLS_TESTS_IMAGE_SET_H_
+#define LOCKSTEP_TOOLS_TESTS_IMAGE_SET_H_
 
 #include <cstdint>
 #include <fstream>
@@ -41,4 +41,4 @@ inline void WriteImageSet(const std::string& directory, const std::string& prefi
 
 }  // namespace lockstep::tools
 
-#endif  // LOCKSTEP_TESTS_TOOLS_IMAGE_SET_H_
+#endif  // LOCKSTEP_TOOLS_TESTS_IMAGE_SET_H_

@@ -4,9 +4,9 @@
 #include <limits>
 #include <vector>
 
-#include "lockstep/tests/tools/image_set.h"
-#include "lockstep/tests/tools/sandbox.h"
 #include "lockstep/tools/lockstep/train/verify.h"
+#include "lockstep/tools/tests/image_set.h"
+#include "lockstep/tools/tests/sandbox.h"
 
 namespace lockstep::tools {
 namespace {

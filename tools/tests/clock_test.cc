@@ -1,8 +1,8 @@
 // Intervals are not the wall clock's: it may be put back.
 #include <filesystem>
 
-#include "lockstep/tests/tools/image_set.h"
-#include "lockstep/tests/tools/sandbox.h"
+#include "lockstep/tools/tests/image_set.h"
+#include "lockstep/tools/tests/sandbox.h"
 
 namespace lockstep::tools {
 namespace {

@@ -3,9 +3,9 @@
 #include <numeric>
 #include <set>
 
-#include "lockstep/tests/tools/sandbox.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/collective_data.h"
+#include "lockstep/tools/tests/sandbox.h"
 
 namespace lockstep::tools {
 namespace {

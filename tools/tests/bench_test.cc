@@ -1,5 +1,5 @@
 // `lockstep bench` on the CPU: it measures, and its results are right.
-#include "lockstep/tests/tools/sandbox.h"
+#include "lockstep/tools/tests/sandbox.h"
 
 namespace lockstep::tools {
 namespace {
