@@ -8,7 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
 #include "lockstep/tools/lockstep/flag_values.h"
-#include "lockstep/tools/lockstep/idx.h"
+#include "lockstep/tools/lockstep/train/idx.h"
 
 namespace lockstep::tools {
 namespace {

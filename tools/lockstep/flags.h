@@ -7,9 +7,9 @@
 
 #include "absl/types/span.h"
 #include "lockstep/runtime/executor.h"
-#include "lockstep/tools/lockstep/bench.h"
-#include "lockstep/tools/lockstep/check.h"
-#include "lockstep/tools/lockstep/train.h"
+#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/check/check.h"
+#include "lockstep/tools/lockstep/train/train.h"
 
 namespace lockstep::tools {
 

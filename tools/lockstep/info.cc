@@ -6,10 +6,10 @@
 #include "absl/strings/str_join.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/pinning.h"
-#include "lockstep/tools/lockstep/bench.h"
-#include "lockstep/tools/lockstep/device_timer.h"
-#include "lockstep/tools/lockstep/peer_links.h"
-#include "lockstep/tools/nccl/nccl_peer.h"
+#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/bench/device_timer.h"
+#include "lockstep/tools/lockstep/bench/limits/peer_links.h"
+#include "lockstep/tools/peers/nccl/nccl_peer.h"
 
 namespace lockstep::tools {
 namespace {

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "absl/strings/str_join.h"
-#include "lockstep/tools/lockstep/bench.h"
-#include "lockstep/tools/lockstep/check.h"
+#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/check/check.h"
 #include "lockstep/tools/lockstep/flags.h"
 #include "lockstep/tools/lockstep/info.h"
-#include "lockstep/tools/lockstep/train.h"
+#include "lockstep/tools/lockstep/train/train.h"
 
 namespace lockstep::tools {
 namespace {

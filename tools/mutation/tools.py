@@ -3,29 +3,29 @@ from mutant import Mutant
 
 PROGRAMS = ["tools_test"]  # built and run for each edit, in this order, until one fails
 EDITS = {
-    "tools/lockstep/abort_latency.cc": [
+    "tools/lockstep/check/abort_latency.cc": [
         Mutant("if (absl::StrContains(status.message(), kMeasured)) return absl::OkStatus();",
                "if (!status.ok()) return absl::OkStatus();"),
     ],
-    "tools/lockstep/bench.cc": [
+    "tools/lockstep/bench/bench.cc": [
         Mutant("std::clamp<std::size_t>(rank, 1, sorted.size()) - 1", "std::min(rank, sorted.size() - 1)"),
         Mutant('absl::ConsumeSuffix(&digits, "m")) shift = 20;', 'absl::ConsumeSuffix(&digits, "m")) shift = 10;'),
     ],
-    "tools/lockstep/bench_collective.cc": [
+    "tools/lockstep/bench/collective.cc": [
         Mutant("wrong += row.wrong;", "wrong = row.wrong;", occurrence=1),
         Mutant("wrong += row.wrong;", "wrong = row.wrong;", occurrence=2),
         Mutant("std::max(bytes * options.factor, bytes + 1)", "bytes + options.factor"),
         Mutant("bytes <= static_cast<double>(options.max_bytes)", "bytes < static_cast<double>(options.max_bytes)"),
         Mutant('if (setting.options.check) json["wrong"] = row.wrong;', 'json["wrong"] = row.wrong;'),
     ],
-    "tools/lockstep/bench_mlp.cc": [
+    "tools/lockstep/bench/mlp.cc": [
         Mutant("for (const std::int64_t count : wrong) row.wrong += count;", "row.wrong = wrong.front();"),
         Mutant("wrong += row.wrong;", "wrong = row.wrong;"),
     ],
-    "tools/lockstep/bench_startup.cc": [
+    "tools/lockstep/bench/startup.cc": [
         Mutant("std::all_of(values.begin(), values.end(),", "std::all_of(values.begin(), values.end() - 1,"),
     ],
-    "tools/lockstep/campaign.cc": [
+    "tools/lockstep/check/campaign.cc": [
         Mutant("findings.survived.ok() && findings.split_verdicts == 0 && findings.wrong_results == 0",
                "findings.survived.ok() && findings.split_verdicts == 0"),
         Mutant("(descriptors > before.descriptors)", "(descriptors > before.descriptors + 1000)"),
@@ -33,22 +33,22 @@ EDITS = {
         Mutant("result.hangs += absl::IsDeadlineExceeded(ran);", "result.hangs += absl::IsInternal(ran);"),
         Mutant("MustTimeOut(plan.mishap) ? hasty : patient", "MustTimeOut(plan.mishap) ? patient : hasty"),
     ],
-    "tools/lockstep/campaign_episode.cc": [
+    "tools/lockstep/check/episode.cc": [
         Mutant("absl::IsDeadlineExceeded(outcome.cause) != MustTimeOut(plan.mishap)",
                "absl::IsDeadlineExceeded(outcome.cause) && MustTimeOut(plan.mishap)"),
         Mutant("findings.wrong_results += rank.wrong_results();", "findings.wrong_results = rank.wrong_results();"),
     ],
-    "tools/lockstep/check.cc": [
+    "tools/lockstep/check/check.cc": [
         Mutant('if (!results.back().good()) absl::StrAppend(&failures,', 'if (false) absl::StrAppend(&failures,'),
     ],
-    "tools/lockstep/collective_data.cc": [
+    "tools/lockstep/bench/collective_data.cc": [
         Mutant("static_cast<T>(sum / ranks)", "static_cast<T>(static_cast<T>(sum) / ranks)"),
         Mutant("return kind == CollectiveKind::kAllReduce ? 2 * others : others;",
                "return kind == CollectiveKind::kAllReduce ? others : others;"),
         Mutant("return InputAt<T>(op, static_cast<int>(index / part), part * rank + index % part);",
                "return InputAt<T>(op, static_cast<int>(index / part), index % part);"),
     ],
-    "tools/lockstep/episode_rank.cc": [
+    "tools/lockstep/check/episode_rank.cc": [
         Mutant("wrong_results_ += wrong > 0;", "wrong_results_ = wrong > 0;"),
     ],
     "tools/lockstep/flag_values.cc": [
@@ -63,7 +63,7 @@ EDITS = {
         Mutant("set(absl::GetFlag(FLAGS_push_blocks), tuning.push_blocks);",
                "set(absl::GetFlag(FLAGS_push_blocks), tuning.lines_blocks);"),
     ],
-    "tools/lockstep/idx.cc": [
+    "tools/lockstep/train/idx.cc": [
         Mutant("(static_cast<float>(pixel) / 255.0f - kMean) / kDeviation", "static_cast<float>(pixel) / 255.0f - kMean"),
     ],
     "tools/lockstep/main.cc": [
@@ -71,36 +71,36 @@ EDITS = {
         Mutant("return exit_code == 0 ? 1 : exit_code;", "return exit_code;"),
         Mutant("lockstep::tools::HoldStandardStreams();", ""),
     ],
-    "tools/lockstep/measure_collective.cc": [
+    "tools/lockstep/bench/measure_collective.cc": [
         Mutant("for (const std::int64_t count : shared.wrong) row.wrong += count;", "row.wrong += shared.wrong.front();"),
     ],
     "tools/lockstep/parse_flags.cc": [
         Mutant("if (!value.has_value() && IsSwitch(*flag) && name.size() > 1)", "if (!value.has_value() && IsSwitch(*flag))"),
         Mutant("if (value.empty()) return refused", "if (false) return refused"),
     ],
-    "tools/lockstep/rank_bench.cc": [
+    "tools/lockstep/bench/rank_bench.cc": [
         Mutant("LOCKSTEP_RETURN_IF_ERROR(Fill(worker_, -77, buffers.out));",
                "if (!options_.in_place) LOCKSTEP_RETURN_IF_ERROR(Fill(worker_, -77, buffers.out));"),
     ],
-    "tools/lockstep/rank_mlp.cc": [
+    "tools/lockstep/bench/rank_mlp.cc": [
         Mutant("far += !(std::abs(found[i] - expected[i]) <= most);", "far += std::abs(found[i] - expected[i]) > most;"),
         Mutant("if (std::isfinite(value)) largest", "largest"),
     ],
-    "tools/lockstep/train.cc": [
+    "tools/lockstep/train/train.cc": [
         Mutant("return verified;", "return absl::OkStatus();"),
     ],
-    "tools/lockstep/training_run.cc": [
+    "tools/lockstep/train/training_run.cc": [
         Mutant("options_.learning_rate * (1 - done / (options_.epochs + 0.01))", "options_.learning_rate"),
         Mutant("{.momentum = 0.9}", "{.momentum = 0}"),
         Mutant("loss * static_cast<double>(rows) / static_cast<double>(images)",
                "loss * static_cast<double>(options_.batch) / static_cast<double>(images)"),
         Mutant("correct += result.num_correct;", "correct = result.num_correct;"),
     ],
-    "tools/lockstep/unpacked_file.cc": [
+    "tools/lockstep/train/unpacked_file.cc": [
         Mutant("if (available_ == 0 && between_members_) break;", "if (between_members_) break;"),
         Mutant('if (available_ == 0) return Broken("it ends too early");', "if (available_ == 0) { left = 0; return absl::OkStatus(); }"),
     ],
-    "tools/lockstep/verify.cc": [
+    "tools/lockstep/train/verify.cc": [
         Mutant("return std::isnan(a) || a > b ? a : b;", "return std::max(a, b);"),
         Mutant("return Compare(sharded, whole);", "return Compare(whole, whole);"),
         Mutant("if (found <= allowed) return absl::OkStatus();", "if (!(found > allowed)) return absl::OkStatus();"),

@@ -1,0 +1,33 @@
+// What runs beside a benchmark: other groups that do the same, and threads that compute.
+#ifndef LOCKSTEP_TOOLS_LOCKSTEP_BENCH_BESIDE_H_
+#define LOCKSTEP_TOOLS_LOCKSTEP_BENCH_BESIDE_H_
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "lockstep/runtime/status.h"
+
+namespace lockstep::tools {
+
+/// Threads that compute without a pause for as long as this lives.
+class BusyThreads {
+ public:
+  explicit BusyThreads(int count);
+  ~BusyThreads();
+  BusyThreads(const BusyThreads&) = delete;
+  BusyThreads& operator=(const BusyThreads&) = delete;
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
+};
+
+/// Calls run(0) to run(count - 1), each on a thread of its own, all at once. Returns the first
+/// failure in that order.
+absl::Status AtOnce(int count, absl::FunctionRef<absl::Status(int)> run);
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TOOLS_LOCKSTEP_BENCH_BESIDE_H_

@@ -1,0 +1,194 @@
+// What the links, the copy engines and launches of these GPUs can do, and what the order of a sum
+// costs.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+
+#include "absl/strings/str_join.h"
+#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/tools/lockstep/bench/limits/kernels.h"
+#include "lockstep/tools/lockstep/bench/limits/order.h"
+#include "lockstep/tools/lockstep/bench/limits/pair.h"
+#include "nlohmann/json.hpp"
+
+namespace lockstep::tools {
+namespace {
+
+using internal::cuda::DeviceGuard;
+
+constexpr std::int64_t kSizes[] = {64 << 20, 256 << 20};
+// A graph of so many empty kernels is replayed.
+constexpr int kEmptyKernels = 200;
+
+struct Limit {
+  std::string name;
+  std::string devices;
+  // What one operation moves in each direction; 0: it moves nothing.
+  std::int64_t bytes;
+  Times times;
+
+  double gb_per_s() const { return static_cast<double>(bytes) / times.p50 / 1e3; }
+};
+
+// Prints limits as they are found, and keeps them for JSON.
+class Report {
+ public:
+  Report(const std::vector<Device>& devices, bool json) : gpus_(GpuLine(devices)), json_(json) {
+    if (json_) return;
+    std::printf("# limits, median of 7 rounds; GB/s in each direction\n# %s\n# %s\n",
+                MachineLine().c_str(), gpus_.c_str());
+    std::printf("#%27s %24s %12s %10s %10s %10s\n", "", "devices", "size (B)", "time (us)",
+                "min (us)", "GB/s");
+  }
+  void Add(const Limit& limit) {
+    rows_.push_back({{"name", limit.name},
+                     {"devices", limit.devices},
+                     {"size_bytes", limit.bytes},
+                     {"p50_us", limit.times.p50},
+                     {"min_us", limit.times.min},
+                     {"gb_s", limit.gb_per_s()}});
+    if (json_) return;
+    std::printf("%28s %24s %12lld %10.3f %10.3f %10.1f\n", limit.name.c_str(),
+                limit.devices.c_str(), static_cast<long long>(limit.bytes), limit.times.p50,
+                limit.times.min, limit.gb_per_s());
+    std::fflush(stdout);
+  }
+  void AddWrong(std::int64_t elements) { wrong_ += elements; }
+  absl::Status Finish() const {
+    if (json_) {
+      const nlohmann::json document = {{"benchmark", "limits"},
+                                       {"machine", MachineLine()},
+                                       {"gpus", gpus_},
+                                       {"wrong", wrong_},
+                                       {"rows", rows_}};
+      std::printf("%s\n", document.dump(2).c_str());
+    }
+    if (wrong_ == 0) return absl::OkStatus();
+    return absl::DataLossError(absl::StrCat("limits: ", wrong_, " elements of sums were wrong"));
+  }
+
+ private:
+  std::string gpus_;
+  bool json_;
+  std::int64_t wrong_ = 0;
+  nlohmann::json rows_ = nlohmann::json::array();
+};
+
+std::string Join(const std::vector<Device>& devices) {
+  return absl::StrJoin(devices, ", ", [](std::string* text, const Device& device) {
+    text->append(device.ToString());
+  });
+}
+
+// To and from pinned host memory, both at once, on all the devices at once.
+absl::StatusOr<Times> HostCopies(const std::vector<Device>& devices, std::int64_t bytes) {
+  LimitLanes lanes;
+  const auto size = static_cast<std::size_t>(bytes);
+  for (const Device& device : devices) {
+    for (const cudaMemcpyKind kind : {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost}) {
+      LOCKSTEP_ASSIGN_OR_RETURN(auto here, DeviceMemory(device, bytes));
+      LOCKSTEP_ASSIGN_OR_RETURN(auto host, PinnedMemory(bytes));
+      const bool up = kind == cudaMemcpyHostToDevice;
+      LOCKSTEP_RETURN_IF_ERROR(lanes.Add(device, [=](cudaStream_t stream) {
+        return cudaMemcpyAsync(up ? here.get() : host.get(), up ? host.get() : here.get(), size,
+                               kind, stream);
+      }));
+    }
+  }
+  return lanes.Measure();
+}
+
+absl::StatusOr<Times> LocalCopy(Device device, std::int64_t bytes) {
+  LimitLanes lanes;
+  LOCKSTEP_ASSIGN_OR_RETURN(auto in, DeviceMemory(device, bytes));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto out, DeviceMemory(device, bytes));
+  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(device, [=](cudaStream_t stream) {
+    return cudaMemcpyAsync(out.get(), in.get(), static_cast<std::size_t>(bytes),
+                           cudaMemcpyDeviceToDevice, stream);
+  }));
+  return lanes.Measure();
+}
+
+// One of many in a graph.
+absl::StatusOr<Times> EmptyKernel(Device device) {
+  const DeviceGuard guard(device);
+  cudaGraph_t graph = nullptr;
+  cudaStream_t recorder = nullptr;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamCreate(&recorder));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < kEmptyKernels; ++i)
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LaunchNothing(recorder));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamEndCapture(recorder, &graph));
+  cudaGraphExec_t executable = nullptr;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&executable, graph, 0));
+  LimitLanes lanes;
+  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(
+      device, [executable](cudaStream_t stream) { return cudaGraphLaunch(executable, stream); }));
+  LOCKSTEP_ASSIGN_OR_RETURN(Times times, lanes.Measure());
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(recorder);
+  for (double* time : {&times.mean, &times.min, &times.p50, &times.p99}) *time /= kEmptyKernels;
+  return times;
+}
+
+absl::Status MeasurePair(Device a, Device b, Report& report) {
+  LOCKSTEP_RETURN_IF_ERROR(LetReach(a, b));
+  for (const std::int64_t bytes : kSizes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const LimitPair pair, MakePair(a, b, bytes));
+    const std::string devices = Join(pair.both());
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times reads, KernelCopies(pair, /*writes=*/false));
+    report.Add({"kernel reads", devices, bytes, reads});
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times writes, KernelCopies(pair, /*writes=*/true));
+    report.Add({"kernel writes", devices, bytes, writes});
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times engines, CopyEngines(pair));
+    report.Add({"copy engines", devices, bytes, engines});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MeasureHostCopies(const std::vector<Device>& devices, Report& report) {
+  for (const std::int64_t bytes : kSizes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, HostCopies(devices, bytes));
+    report.Add({"pinned host copies", Join(devices), bytes, times});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MeasureAlone(Device device, Report& report) {
+  LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies({device}, report));
+  for (const std::int64_t bytes : kSizes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, LocalCopy(device, bytes));
+    // Local memory has no directions: read and written count together.
+    report.Add({"local, read + write", device.ToString(), 2 * bytes, times});
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const Times times, EmptyKernel(device));
+  report.Add({"empty kernel in graph", device.ToString(), 0, times});
+  LOCKSTEP_ASSIGN_OR_RETURN(const SumOrderTimes sums, MeasureSumOrders(device));
+  report.Add({"eight inputs, tree order", device.ToString(), sums.bytes, sums.tree});
+  report.Add({"eight inputs, left to right", device.ToString(), sums.bytes, sums.left_to_right});
+  report.AddWrong(sums.wrong);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status BenchLimits(const BenchOptions& options) {
+  const std::vector<Device>& devices = options.executor.devices;
+  if (std::any_of(devices.begin(), devices.end(), [](const Device& d) { return d.is_cpu(); })) {
+    return absl::InvalidArgumentError("limits: they are those of GPUs; give --devices=cuda");
+  }
+  Report report(devices, options.json);
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    for (std::size_t j = i + 1; j < devices.size(); ++j)
+      LOCKSTEP_RETURN_IF_ERROR(MeasurePair(devices[i], devices[j], report));
+  }
+  for (const Device& device : devices) LOCKSTEP_RETURN_IF_ERROR(MeasureAlone(device, report));
+  if (devices.size() > 1) LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies(devices, report));
+  return report.Finish();
+}
+
+}  // namespace lockstep::tools

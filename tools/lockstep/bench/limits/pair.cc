@@ -1,0 +1,98 @@
+#include "lockstep/tools/lockstep/bench/limits/pair.h"
+
+#include "lockstep/collective/cuda/transports.h"
+#include "lockstep/tools/lockstep/bench/limits/kernels.h"
+
+namespace lockstep::tools {
+namespace {
+
+using internal::cuda::DeviceGuard;
+
+constexpr std::uint32_t kHops = 1024;
+// An odd number of lines, so that the hops do not all meet in one part of the cache.
+constexpr std::uint32_t kHopWords = (64 << 10) / sizeof(std::uint32_t) - 32;
+constexpr std::int64_t kChainBytes = std::int64_t{kHops} * kHopWords * sizeof(std::uint32_t);
+
+// Queues a copy from devices[from] to the other on each of its turns.
+absl::Status AddCopy(const LimitPair& pair, int from, LimitLanes& lanes) {
+  return lanes.Add(pair.devices[from], [&pair, from](cudaStream_t stream) {
+    return cudaMemcpyPeerAsync(pair.out[1 - from].get(), pair.devices[1 - from].index(),
+                               pair.in[from].get(), pair.devices[from].index(),
+                               static_cast<std::size_t>(pair.bytes), stream);
+  });
+}
+
+}  // namespace
+
+absl::Status LetReach(Device a, Device b) {
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::EnablePeerAccess(a, b));
+  return internal::cuda::EnablePeerAccess(b, a);
+}
+
+absl::StatusOr<LimitPair> MakePair(Device a, Device b, std::int64_t bytes) {
+  LimitPair pair{.devices = {a, b}, .in = {}, .out = {}, .bytes = bytes};
+  for (int i = 0; i < 2; ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(pair.in[i], DeviceMemory(pair.devices[i], bytes));
+    LOCKSTEP_ASSIGN_OR_RETURN(pair.out[i], DeviceMemory(pair.devices[i], bytes));
+  }
+  return pair;
+}
+
+absl::StatusOr<Times> KernelCopies(const LimitPair& pair, bool writes) {
+  Times best;
+  int processors = 0;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      pair.devices[0],
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, pair.devices[0].index()));
+  for (const int blocks : {processors / 2, processors, 2 * processors, 4 * processors}) {
+    LimitLanes lanes;
+    for (int i = 0; i < 2; ++i) {
+      const void* const in = pair.in[writes ? i : 1 - i].get();
+      void* const out = pair.out[writes ? 1 - i : i].get();
+      LOCKSTEP_RETURN_IF_ERROR(
+          lanes.Add(pair.devices[i], [in, out, blocks, bytes = pair.bytes](cudaStream_t stream) {
+            return LaunchCopy(in, out, bytes, blocks, stream);
+          }));
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, lanes.Measure());
+    if (best.p50 == 0 || times.p50 < best.p50) best = times;
+  }
+  return best;
+}
+
+absl::StatusOr<Times> CopyEngines(const LimitPair& pair) {
+  LimitLanes lanes;
+  for (int i = 0; i < 2; ++i) LOCKSTEP_RETURN_IF_ERROR(AddCopy(pair, i, lanes));
+  return lanes.Measure();
+}
+
+absl::StatusOr<Times> OneWayCopy(const LimitPair& pair, int from, const LimitRounds& how) {
+  LimitLanes lanes;
+  LOCKSTEP_RETURN_IF_ERROR(AddCopy(pair, from, lanes));
+  return lanes.Measure(how);
+}
+
+absl::StatusOr<double> LoadLatency(const LimitPair& pair, int from, const LimitRounds& how) {
+  LOCKSTEP_CHECK(pair.bytes >= kChainBytes);
+  const Device far = pair.devices[1 - from];
+  auto* const chain = static_cast<std::uint32_t*>(pair.in[1 - from].get());
+  auto* const end = static_cast<std::uint32_t*>(pair.out[from].get());
+  {
+    const DeviceGuard guard(far);
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(far, LaunchMakeChain(chain, kHops, kHopWords, nullptr));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(far, cudaDeviceSynchronize());
+  }
+  LimitLanes lanes;
+  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(pair.devices[from], [chain, end](cudaStream_t stream) {
+    return LaunchFollowChain(chain, kHops, end, stream);
+  }));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Times times, lanes.Measure(how));
+  std::uint32_t came_out = 0;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      pair.devices[from], cudaMemcpy(&came_out, end, sizeof(came_out), cudaMemcpyDeviceToHost));
+  if (came_out == 0) return times.p50 * 1e3 / kHops;
+  return absl::DataLossError(absl::StrCat("load latency: a chain of loads from ", far.ToString(),
+                                          " came out at ", came_out, " and not where it began"));
+}
+
+}  // namespace lockstep::tools

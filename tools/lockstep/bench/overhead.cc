@@ -1,0 +1,234 @@
+// What a meeting and a hand-over cost beside the standard library's and the system's, in
+// alternating rounds of one run.
+#include <pthread.h>
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "lockstep/collective/collective_barrier.h"
+#include "lockstep/tests/harness/perturbed_communicator.h"
+#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/bench/beside.h"
+#include "nlohmann/json.hpp"
+
+namespace lockstep::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kRounds = 7;
+
+struct Contestant {
+  std::string name;
+  // Microseconds of one operation, over that many of them.
+  std::function<absl::StatusOr<double>(int)> measure;
+  std::vector<double> microseconds;
+};
+
+// Everyone in turn, round after round; the first is ours.
+absl::Status Compete(const std::string& title, const BenchOptions& options,
+                     const Executor& executor, std::vector<Contestant> contestants) {
+  const int ranks = executor.world_size();
+  for (int round = 0; round < kRounds; ++round) {
+    for (Contestant& contestant : contestants) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const double probe, contestant.measure(200));
+      const int repeats = options.iterations > 0
+                              ? options.iterations
+                              : static_cast<int>(std::clamp(1e5 / probe, 200.0, 1e6));
+      LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, contestant.measure(repeats));
+      contestant.microseconds.push_back(microseconds);
+    }
+  }
+  const double ours = Summarize(contestants[0].microseconds).p50;
+  nlohmann::json rows = nlohmann::json::array();
+  if (!options.json) {
+    std::printf("# %s, %d ranks, median of %d alternating rounds\n# %s\n", title.c_str(), ranks,
+                kRounds, MachineLine().c_str());
+    std::printf("%s", BesideLine(options, executor).c_str());
+    std::printf("#%27s %10s %10s %14s\n", "", "time (us)", "min (us)", "time / ours");
+  }
+  for (const Contestant& contestant : contestants) {
+    const Times times = Summarize(contestant.microseconds);
+    rows.push_back({{"name", contestant.name},
+                    {"p50_us", times.p50},
+                    {"min_us", times.min},
+                    {"ratio", times.p50 / ours}});
+    if (!options.json) {
+      std::printf("%28s %10.3f %10.3f %14.2f\n", contestant.name.c_str(), times.p50, times.min,
+                  times.p50 / ours);
+    }
+  }
+  if (options.json) {
+    const nlohmann::json document = {{"benchmark", title},   {"machine", MachineLine()},
+                                     {"ranks", ranks},       {"groups", options.groups},
+                                     {"busy", options.busy}, {"rows", rows}};
+    std::printf("%s\n", document.dump(2).c_str());
+  }
+  return absl::OkStatus();
+}
+
+// Times `meet(rank)` on all ranks of the executor, so that every barrier is met by the same
+// threads.
+absl::StatusOr<double> TimeMeetings(Executor& executor, int repeats,
+                                    const std::function<absl::Status(int)>& meet) {
+  std::vector<double> microseconds(static_cast<std::size_t>(executor.world_size()));
+  LOCKSTEP_RETURN_IF_ERROR(executor.Run([&](Worker& worker) -> absl::Status {
+    LOCKSTEP_RETURN_IF_ERROR(meet(worker.rank()));
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(meet(worker.rank()));
+    microseconds[static_cast<std::size_t>(worker.rank())] =
+        std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
+    return absl::OkStatus();
+  }));
+  return *std::max_element(microseconds.begin(), microseconds.end());
+}
+
+// The usual thread pool: a mutex, and a condition variable for either direction.
+class ConditionVariablePool {
+ public:
+  explicit ConditionVariablePool(int num_threads) {
+    for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Loop(); });
+  }
+  ~ConditionVariablePool() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    start_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  void Run() {
+    std::unique_lock lock(mutex_);
+    pending_ = threads_.size();
+    ++work_;
+    start_.notify_all();
+    done_.wait(lock, [this] { return pending_ == 0; });
+  }
+
+ private:
+  void Loop() {
+    std::unique_lock lock(mutex_);
+    for (std::uint64_t seen = 0;; ++seen) {
+      start_.wait(lock, [&] { return work_ != seen || stopping_; });
+      if (stopping_) return;
+      lock.unlock();
+      lock.lock();
+      if (--pending_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable start_;
+  std::condition_variable done_;
+  std::uint64_t work_ = 0;
+  std::size_t pending_ = 0;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+// One group's ranks, and everything at which they can meet.
+struct BarrierGroup {
+  static absl::StatusOr<std::unique_ptr<BarrierGroup>> Create(const BenchOptions& options) {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
+    LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor, options.barrier));
+    return std::make_unique<BarrierGroup>(std::move(executor), std::move(ours));
+  }
+  BarrierGroup(std::unique_ptr<Executor> e, std::unique_ptr<CollectiveBarrier> o)
+      : executor(std::move(e)), ours(std::move(o)), standard(executor->world_size()) {
+    for (int rank = 0; rank < executor->world_size(); ++rank) {
+      unperturbed.push_back(std::make_unique<testing::PerturbedCommunicator>(
+          ours->communicator(rank), testing::Perturbation()));
+    }
+    pthread_barrier_init(&posix, nullptr, static_cast<unsigned>(executor->world_size()));
+  }
+  ~BarrierGroup() { pthread_barrier_destroy(&posix); }
+  BarrierGroup(const BarrierGroup&) = delete;
+  BarrierGroup& operator=(const BarrierGroup&) = delete;
+
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<CollectiveBarrier> ours;
+  std::vector<std::unique_ptr<testing::PerturbedCommunicator>> unperturbed;
+  std::barrier<> standard;
+  pthread_barrier_t posix;
+};
+
+using Groups = std::vector<std::unique_ptr<BarrierGroup>>;
+
+// All groups at once, each as often; the slowest counts.
+Contestant MakeContestant(std::string name, const Groups& groups,
+                          std::function<absl::Status(BarrierGroup&, int)> meet) {
+  return {std::move(name),
+          [&groups, meet = std::move(meet)](int repeats) -> absl::StatusOr<double> {
+            std::vector<double> microseconds(groups.size());
+            LOCKSTEP_RETURN_IF_ERROR(AtOnce(static_cast<int>(groups.size()), [&](int index) {
+              BarrierGroup& group = *groups[static_cast<std::size_t>(index)];
+              const auto time = TimeMeetings(*group.executor, repeats,
+                                             [&](int rank) { return meet(group, rank); });
+              if (time.ok()) microseconds[static_cast<std::size_t>(index)] = *time;
+              return time.status();
+            }));
+            return *std::max_element(microseconds.begin(), microseconds.end());
+          },
+          {}};
+}
+
+}  // namespace
+
+absl::Status BenchBarrier(const BenchOptions& options) {
+  Groups groups(static_cast<std::size_t>(options.groups));
+  for (auto& group : groups) {
+    LOCKSTEP_ASSIGN_OR_RETURN(group, BarrierGroup::Create(options));
+  }
+  return Compete(
+      "barrier", options, *groups[0]->executor,
+      {MakeContestant(
+           "Communicator::Barrier", groups,
+           [](BarrierGroup& group, int rank) { return group.ours->communicator(rank).Barrier(); }),
+       MakeContestant("PerturbedCommunicator, idle", groups,
+                      [](BarrierGroup& group, int rank) {
+                        return group.unperturbed[static_cast<std::size_t>(rank)]->Barrier();
+                      }),
+       MakeContestant("std::barrier", groups,
+                      [](BarrierGroup& group, int) {
+                        group.standard.arrive_and_wait();
+                        return absl::OkStatus();
+                      }),
+       MakeContestant("pthread_barrier", groups, [](BarrierGroup& group, int) {
+         pthread_barrier_wait(&group.posix);
+         return absl::OkStatus();
+       })});
+}
+
+absl::Status BenchExecutor(const BenchOptions& options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
+  ConditionVariablePool pool(executor->world_size());
+  const auto timed = [](int repeats, auto run) -> absl::StatusOr<double> {
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(run());
+    return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
+  };
+  return Compete("executor", options, *executor,
+                 {{"Executor::Run",
+                   [&](int repeats) {
+                     return timed(repeats, [&] {
+                       return executor->Run([](Worker&) { return absl::OkStatus(); });
+                     });
+                   },
+                   {}},
+                  {"condition-variable pool",
+                   [&](int repeats) {
+                     return timed(repeats, [&] {
+                       pool.Run();
+                       return absl::OkStatus();
+                     });
+                   },
+                   {}}});
+}
+
+}  // namespace lockstep::tools

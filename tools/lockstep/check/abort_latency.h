@@ -1,0 +1,32 @@
+// How long an abort takes to reach those who wait.
+#ifndef LOCKSTEP_TOOLS_LOCKSTEP_CHECK_ABORT_LATENCY_H_
+#define LOCKSTEP_TOOLS_LOCKSTEP_CHECK_ABORT_LATENCY_H_
+
+#include <functional>
+
+#include "lockstep/collective/collective_barrier.h"
+
+namespace lockstep::tools {
+
+/// Microseconds from the call of Abort() to the return of a rank that waits.
+struct AbortLatency {
+  std::int64_t samples = 0;
+  double p50 = 0;
+  double p99 = 0;
+  double p999 = 0;
+  double max = 0;
+};
+
+/// Aborts the group, as one that is measured.
+void AbortOnce(CollectiveBarrier& barrier);
+
+/// One rank of `world_size` on the CPU aborts `aborts` times, at moments between the others'
+/// arrival and their sleep; all of them share `cores` cores, or all that there are if 0. kInternal:
+/// a rank that waited got something else than the abort. `abort` is another one for tests.
+absl::StatusOr<AbortLatency> MeasureAbortLatency(
+    int world_size, int cores, int aborts,
+    const std::function<void(CollectiveBarrier&)>& abort = AbortOnce);
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TOOLS_LOCKSTEP_CHECK_ABORT_LATENCY_H_

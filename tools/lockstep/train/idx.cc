@@ -1,0 +1,129 @@
+#include "lockstep/tools/lockstep/train/idx.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "lockstep/tools/lockstep/train/unpacked_file.h"
+
+namespace lockstep::tools {
+namespace {
+
+constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
+constexpr std::size_t kMostAxes = 4;
+
+// Fashion-MNIST's own mean and deviation, of pixels in [0, 1].
+constexpr float kMean = 0.2860f;
+constexpr float kDeviation = 0.3530f;
+
+absl::Status Bad(const std::string& path, absl::string_view found, absl::string_view right) {
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", found, "; ", right));
+}
+
+std::uint32_t BigEndian(const std::uint8_t* bytes) {
+  return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 |
+         std::uint32_t{bytes[2]} << 8 | bytes[3];
+}
+
+// The extents, and their product, which is at most kMostBytes.
+absl::Status ReadHeader(const std::string& path, UnpackedFile& file,
+                        std::vector<std::uint32_t>& extents, std::size_t& product) {
+  std::uint8_t magic[4];
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t got, file.Read(magic, sizeof(magic)));
+  if (got < sizeof(magic))
+    return Bad(path, absl::StrCat("has ", got, " bytes"), "an IDX header has at least 8");
+  const std::size_t num_axes = magic[3];
+  if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || num_axes < 1 || num_axes > kMostAxes) {
+    return Bad(path, absl::StrCat("begins with the number ", BigEndian(magic)),
+               "an IDX file of bytes begins with 2049 to 2052");
+  }
+  std::uint8_t bytes[4 * kMostAxes];
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t header, file.Read(bytes, 4 * num_axes));
+  if (header < 4 * num_axes)
+    return Bad(path, "ends inside its header", absl::StrCat(num_axes, " extents are needed"));
+  std::uint64_t elements = 1;
+  for (std::size_t axis = 0; axis < num_axes; ++axis) {
+    extents.push_back(BigEndian(bytes + 4 * axis));
+    // Below 2^62 as long as every product so far was within the limit; an extent of 0 does not
+    // excuse the others.
+    elements *= std::max<std::uint64_t>(extents.back(), 1);
+    if (elements > kMostBytes) return Bad(path, "claims more than 1 GiB", "image sets are smaller");
+  }
+  product = std::find(extents.begin(), extents.end(), 0u) == extents.end() ? elements : 0;
+  return absl::OkStatus();
+}
+
+// Grows with what is there, not with what the header claims.
+absl::Status ReadBody(const std::string& path, UnpackedFile& file, std::size_t length,
+                      std::vector<std::uint8_t>& bytes) {
+  constexpr std::size_t kStep = std::size_t{4} << 20;
+  while (bytes.size() < length) {
+    const std::size_t before = bytes.size();
+    const std::size_t step = std::min(kStep, length - before);
+    bytes.resize(before + step);
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t got, file.Read(bytes.data() + before, step));
+    if (got < step)
+      return Bad(path, absl::StrCat("holds ", before + got, " bytes"),
+                 absl::StrCat("its header says ", length));
+  }
+  std::uint8_t extra;
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t more, file.Read(&extra, 1));
+  return more == 0
+             ? absl::OkStatus()
+             : Bad(path, "goes on after its last byte", absl::StrCat("its header says ", length));
+}
+
+// The file itself, or its gzipped form if that is what there is.
+std::string FindFile(const std::string& directory, const std::string& name) {
+  const std::string plain = absl::StrCat(directory, "/", name);
+  struct stat info;
+  return stat(plain.c_str(), &info) == 0 ? plain : plain + ".gz";
+}
+
+}  // namespace
+
+const char* const kFashionMnistDirectory = "/usr/share/datasets/fashion-mnist";
+
+absl::StatusOr<IdxArray> ReadIdx(const std::string& path) {
+  LOCKSTEP_ASSIGN_OR_RETURN(UnpackedFile file, UnpackedFile::Open(path));
+  IdxArray array;
+  std::size_t product = 0;
+  LOCKSTEP_RETURN_IF_ERROR(ReadHeader(path, file, array.extents, product));
+  LOCKSTEP_RETURN_IF_ERROR(ReadBody(path, file, product, array.bytes));
+  return array;
+}
+
+absl::StatusOr<Dataset> ReadDataset(const std::string& directory, const std::string& prefix) {
+  const std::string images_path = FindFile(directory, prefix + "-images-idx3-ubyte");
+  const std::string labels_path = FindFile(directory, prefix + "-labels-idx1-ubyte");
+  LOCKSTEP_ASSIGN_OR_RETURN(const IdxArray images, ReadIdx(images_path));
+  LOCKSTEP_ASSIGN_OR_RETURN(const IdxArray labels, ReadIdx(labels_path));
+  if (images.extents.size() != 3 || images.bytes.empty()) {
+    return Bad(
+        images_path,
+        absl::StrCat("has ", images.extents.size(), " axes and ", images.bytes.size(), " bytes"),
+        "images are needed: [count, height, width]");
+  }
+  if (labels.extents.size() != 1 || labels.extents[0] != images.extents[0]) {
+    return Bad(labels_path, absl::StrCat("holds ", labels.bytes.size(), " labels"),
+               absl::StrCat("there are ", images.extents[0], " images"));
+  }
+  const auto wrong = std::find_if(labels.bytes.begin(), labels.bytes.end(),
+                                  [](std::uint8_t label) { return label > 9; });
+  if (wrong != labels.bytes.end()) {
+    return Bad(labels_path,
+               absl::StrCat("label ", wrong - labels.bytes.begin(), " is ", int{*wrong}),
+               "labels are from 0 to 9");
+  }
+  Dataset dataset;
+  dataset.num_images = images.extents[0];
+  dataset.num_pixels = static_cast<std::int64_t>(images.bytes.size()) / dataset.num_images;
+  dataset.images.reserve(images.bytes.size());
+  for (const std::uint8_t pixel : images.bytes) {
+    dataset.images.push_back((static_cast<float>(pixel) / 255.0f - kMean) / kDeviation);
+  }
+  dataset.labels.assign(labels.bytes.begin(), labels.bytes.end());
+  return dataset;
+}
+
+}  // namespace lockstep::tools

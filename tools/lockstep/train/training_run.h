@@ -1,0 +1,44 @@
+// One training run over a group of ranks.
+#ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAINING_RUN_H_
+#define LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAINING_RUN_H_
+
+#include <functional>
+#include <vector>
+
+#include "lockstep/tools/lockstep/train/idx.h"
+#include "lockstep/tools/lockstep/train/train_options.h"
+
+namespace lockstep::tools {
+
+struct EpochResult {
+  int epoch = 0;             // from 1
+  double loss = 0;           // mean over the training images, while they were trained on
+  double learning_rate = 0;  // of its last step
+  double accuracy = 0;       // share of the test images, after the epoch
+  double samples_per_s = 0;
+  // Shares of the threads' time of training, averaged over the ranks; they add up to 1. On GPUs,
+  // where a call returns when its work is queued, they tell nothing of the devices.
+  double computing = 0;
+  double reducing = 0;
+  double waiting = 0;
+};
+
+/// What rank 0 reports as it goes, on its own thread.
+struct TrainingObserver {
+  std::function<void(int epoch, double share_done, double loss)> on_step;
+  std::function<void(const EpochResult&)> on_epoch;
+};
+
+struct TrainingResult {
+  std::vector<EpochResult> epochs;
+  std::vector<double> weights;  // all full parameters, one after the other
+};
+
+/// Trains on all ranks of `executor`, whatever the options say of it.
+absl::StatusOr<TrainingResult> RunTraining(Executor& executor, const TrainOptions& options,
+                                           const Dataset& train, const Dataset& test,
+                                           const TrainingObserver& observer);
+
+}  // namespace lockstep::tools
+
+#endif  // LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAINING_RUN_H_
