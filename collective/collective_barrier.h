@@ -104,8 +104,8 @@ class CollectiveBarrier {
   explicit CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group);
 
   std::shared_ptr<internal::LocalGroup> group_;
-  std::vector<std::unique_ptr<Communicator>>
-      communicators_;  // one per rank, then the end of no rank
+  // One per rank, then the end of no rank.
+  std::vector<std::unique_ptr<Communicator>> communicators_;
 };
 
 }  // namespace lockstep

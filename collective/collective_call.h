@@ -33,8 +33,8 @@ enum class CollectiveKind : std::uint8_t {
 /// taken again of the inputs divided by a power of two (which rounds none but the smallest), so
 /// that the average of numbers is a number.
 ///
-/// kMin and kMax follow IEEE 754-2019 minimum and maximum: a NaN on any rank gives NaN, and -0 <
-/// +0.
+/// kMin and kMax follow IEEE 754-2019 minimum and maximum: a NaN on any rank gives NaN, and
+/// -0 < +0.
 enum class ReduceOp : std::uint8_t { kSum, kAverage, kProduct, kMin, kMax };
 
 inline constexpr ReduceOp kAllReduceOps[] = {ReduceOp::kSum, ReduceOp::kAverage, ReduceOp::kProduct,
@@ -93,10 +93,15 @@ struct CollectiveCall {
     return details == nullptr ? nullptr : details->receive_counts;
   }
 
-  /// "all_reduce (float32 x 4096, sum)", or with other than one axis "all_reduce (float32 [64, 64],
-  /// sum)", "reduce_scatter (float32 [4, 4] -> [2, 4], axis 0, sum)"; with a round number,
-  /// "all_reduce #42 (float32 x 4096, sum)". Calls that may not meet in one round never have the
-  /// same text, but for the counts of an all_to_all.
+  /// The call as messages tell it:
+  ///
+  ///   all_reduce (float32 x 4096, sum)
+  ///   all_reduce (float32 [64, 64], sum)                             // other than one axis
+  ///   reduce_scatter (float32 [4, 4] -> [2, 4], axis 0, sum)
+  ///   all_reduce #42 (float32 x 4096, sum)                           // with a round number
+  ///
+  /// Calls that may not meet in one round never have the same text, but for the counts of an
+  /// all_to_all.
   std::string Describe() const;
   std::string Describe(std::uint64_t round) const;
 };

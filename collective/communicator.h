@@ -66,8 +66,9 @@ class [[nodiscard]] PendingCollective {
 /// The collectives. All ranks of a group make the same calls in the same order, each on its own
 /// thread, and every call returns the same verdict on every rank: OK, or an error that names the
 /// round, the culprit and what each rank asked for. After an error each later call on any rank
-/// returns kAborted at once, "all_reduce: the group is poisoned until Reset(); first cause: CODE:
-/// ...", until CollectiveBarrier::Reset().
+/// returns kAborted at once, until CollectiveBarrier::Reset():
+///
+///   all_reduce: the group is poisoned until Reset(); first cause: CODE: ...
 ///
 ///   Communicator& comm = barrier->communicator(worker.rank());
 ///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x, x));   // in place: the same tensor twice

@@ -16,8 +16,7 @@ enum class TransportKind : std::uint8_t {
   /// Two to eight ranks on GPUs of their own that were proved to reach each other's memory: kernels
   /// that write to their peers and wait for them. For tests, it can be asked for where ranks share
   /// a GPU: they take fewer blocks there, nothing else may allocate on it meanwhile, and each
-  /// stream
-  /// needs a hardware queue of its own (CUDA_DEVICE_MAX_CONNECTIONS).
+  /// stream needs a hardware queue of its own (CUDA_DEVICE_MAX_CONNECTIONS).
   kPeer,
   /// Ranks on GPUs, any number on one, that need not reach each other's memory: inputs go through
   /// pinned memory of the host, as much as the largest. Events order their streams. Cannot be

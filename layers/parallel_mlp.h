@@ -12,9 +12,12 @@
 
 namespace lockstep {
 
-/// y = down(f(up(x))), `up` split by columns and `down` by rows. Their weights are [in_features,
-/// hidden_features] and [hidden_features, out_features]; PyTorch's nn.Linear stores the transposes:
-/// load those as Orientation::kOutIn.
+/// y = down(f(up(x))), `up` split by columns and `down` by rows.
+///
+///   up:   [in_features, hidden_features / world_size]     bias: [hidden_features / world_size]
+///   down: [hidden_features / world_size, out_features]    bias: [out_features], replicated
+///
+/// PyTorch's nn.Linear stores the transposes: load those as Orientation::kOutIn.
 ///
 ///   ParallelMlp::Activations kept;
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, mlp.Forward(x, &kept));

@@ -48,8 +48,8 @@ namespace internal {
 /// ParseDevices for a machine with that many CUDA devices.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, int num_cuda_devices);
 
-/// The device of each of `world_size` ranks, dealt in order: devices[rank * num_devices /
-/// world_size].
+/// The device of each of `world_size` ranks, dealt in order:
+/// devices[rank * num_devices / world_size].
 std::vector<Device> DealDevices(const std::vector<Device>& devices, int world_size);
 }  // namespace internal
 

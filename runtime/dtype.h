@@ -76,6 +76,7 @@ constexpr DType DTypeOf<std::int64_t>() {
 
 /// Calls `visitor.template operator()<T>()` with the element type of `dtype` and returns what it
 /// returns.
+///
 ///   VisitDType(dtype, [&]<typename T>() { Fill(static_cast<T*>(data), count); });
 template <typename Visitor>
 decltype(auto) VisitDType(DType dtype, Visitor&& visitor) {

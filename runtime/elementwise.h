@@ -54,8 +54,11 @@ struct CrossEntropyResult {
 };
 
 /// Softmax cross-entropy, and its gradient with respect to the logits.
-///   logits: [rows, classes]; labels: int32 [rows], each in [0, classes); grad: like logits, or no
-///   elements to skip it.
+///
+///   logits: [rows, classes]
+///   labels: int32 [rows], each in [0, classes)
+///   grad:   like logits, or without elements to skip it
+///
 /// Waits for the device. kInvalidArgument also for a label out of range, naming row and label.
 absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Tensor& logits,
                                                        const Tensor& labels, const Tensor& grad);

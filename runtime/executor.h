@@ -27,10 +27,9 @@ struct ExecutorState;
 ///   });
 ///
 /// Threads wait for work awake for 50 microseconds, in which they give their core to whoever wants
-/// it, and then asleep. A rank that
-/// fails makes every barrier created from this executor abort, so that no other rank waits for it.
-/// After a failure the executor is ready for the next Run; a thread that ended itself
-/// (pthread_exit) is replaced.
+/// it, and then asleep. A rank that fails makes every barrier created from this executor abort, so
+/// that no other rank waits for it. After a failure the executor is ready for the next Run; a
+/// thread that ended itself (pthread_exit) is replaced.
 ///
 /// A rank has the same Worker, at the same address, in every Run as long as the executor lives,
 /// after a failure too: what a task makes with it (tensors, layers, graphs) may be kept from one
@@ -46,8 +45,8 @@ struct ExecutorState;
 class Executor {
  public:
   struct Options {
-    /// Ranks are dealt over the devices in order: rank r runs on devices[r * devices.size() /
-    /// world_size].
+    /// Ranks are dealt over the devices in order: rank r runs on
+    /// devices[r * devices.size() / world_size].
     std::vector<Device> devices = {Device::Cpu()};
     /// How many ranks; 0 means one per device.
     int world_size = 0;

@@ -69,6 +69,7 @@ auto OutOfMemoryAsStatus(Call&& call) -> decltype(call()) {
 
 /// Assigns the value of a StatusOr to `target`, or returns its status. `target` is what may stand
 /// before a `=`: it may declare a variable, and where it holds a comma it stands in parentheses.
+///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({4}, DType::kFloat32));
 ///   LOCKSTEP_ASSIGN_OR_RETURN((const auto [loss, num_correct]), SoftmaxCrossEntropy(...));
 #define LOCKSTEP_ASSIGN_OR_RETURN(target, ...)                                  \

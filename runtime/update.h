@@ -25,11 +25,15 @@ struct AdamWOptions {
   double weight_decay = 0.01;
 };
 
-/// velocity = momentum velocity + gradient + weight_decay master;  master -= learning_rate
-/// velocity;  value = master. All are contiguous and of one shape; gradient, velocity and master
-/// are all float32 or all float64. `value` may be `master` itself, or of a 16-bit type: then an
-/// element that is not what master rounds to has been written by somebody else since, and is taken
-/// as master first.
+/// One step of gradient descent with momentum, on the worker's stream:
+///
+///   velocity = momentum velocity + gradient + weight_decay master
+///   master   = master - learning_rate velocity
+///   value    = master, rounded to value's type
+///
+/// All are contiguous and of one shape; gradient, velocity and master are all float32 or all
+/// float64. `value` may be `master` itself, or of a 16-bit type: then an element that is not what
+/// master rounds to has been written by somebody else since, and is taken as master first.
 absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
                        const Tensor& velocity, const Tensor& master, const Tensor& value);
 

@@ -51,8 +51,8 @@ struct Perturbation {
 absl::Status CheckPerturbation(const Perturbation& perturbation, int world_size);
 
 /// The delay number `n` of a rank: 2 k before its call k (from 0, of any kind), 2 k + 1 after it.
-/// About half of them are 0, so that ranks collide as well; the others are spread over (0,
-/// most_delay).
+/// About half of them are 0, so that ranks collide as well; the others are spread over
+/// (0, most_delay).
 absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t n);
 
 /// A Communicator in front of another, for the code under test to use in its place. Where there is
