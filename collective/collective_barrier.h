@@ -35,7 +35,7 @@ struct CollectiveBarrierOptions {
 };
 
 /// A group of ranks in this process. Every collective of theirs meets at one 64-bit word, without a
-/// lock; every wait has a deadline.
+/// lock; every wait has a deadline. The meeting itself is collective/barrier_word.h.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
 ///   absl::Status status = executor->Run([&](Worker& worker) {

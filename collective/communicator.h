@@ -65,13 +65,13 @@ class [[nodiscard]] PendingCollective {
 
 /// The collectives. All ranks of a group make the same calls in the same order, each on its own
 /// thread, and every call returns the same verdict on every rank: OK, or an error that names the
-/// round, the culprit and what each rank asked for. After an error each later call on any rank
-/// returns kAborted at once, until CollectiveBarrier::Reset():
-///
-///   all_reduce: the group is poisoned until Reset(); first cause: CODE: ...
+/// round, the culprit and what each rank asked for.
 ///
 ///   Communicator& comm = barrier->communicator(worker.rank());
 ///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x, x));   // in place: the same tensor twice
+///
+/// After an error the group is poisoned until CollectiveBarrier::Reset(): each later call on any
+/// rank returns kAborted at once, with the first cause in its text.
 ///
 /// Tensors are contiguous, on this rank's device, aligned to their element size, of any DType and
 /// any count, zero included. Shapes that are to be the same on every rank are compared in all their
@@ -96,8 +96,8 @@ class [[nodiscard]] PendingCollective {
 /// kFailedPrecondition when ranks ask for different things, kDeadlineExceeded, kAborted, kCancelled
 /// (see runtime/status.h).
 ///
-/// Who implements it: the in-process group (CollectiveBarrier), and optional bridges to engines
-/// past one process.
+/// Implemented by the in-process group (CollectiveBarrier makes it; local_communicator.cc is the
+/// code) and by optional bridges to engines past one process.
 class Communicator {
  public:
   virtual ~Communicator() = default;
