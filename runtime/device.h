@@ -41,7 +41,7 @@ int CudaDeviceCount();
 
 /// Reads a list of devices: "cpu", "cuda:1", "cuda:0-3", "cuda" (all GPUs), "auto" (all GPUs, else
 /// the CPU), and any of them joined by commas, as in "cuda:0,cuda:2-3". kInvalidArgument: not of
-/// that form, or names a device this machine does not have; the message says which there are.
+/// that form, or a device that this machine lacks; the message lists those it has.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text);
 
 namespace internal {
