@@ -12,34 +12,93 @@
 
 namespace lockstep::internal {
 
-/// A barrier whose whole state is one 64-bit word, so that arriving, releasing, timing out and
-/// aborting are each one compare-and-swap and cannot contradict each other: a round is completed
-/// for all of its ranks or for none.
+/// `bits` bits of a 64-bit word, from bit `shift` on.
+struct BitField {
+  int shift;
+  int bits;
+
+  constexpr std::uint32_t max() const { return (std::uint32_t{1} << bits) - 1; }
+  constexpr std::uint64_t mask() const { return std::uint64_t{max()} << shift; }
+  constexpr std::uint64_t Put(std::uint32_t value) const { return std::uint64_t{value} << shift; }
+  constexpr std::uint32_t Get(std::uint64_t word) const {
+    return static_cast<std::uint32_t>(word >> shift) & max();
+  }
+  /// value + 1, and 0 after max().
+  constexpr std::uint32_t Next(std::uint32_t value) const { return (value + 1) & max(); }
+};
+
+/// A barrier whose whole state is one 64-bit atomic word. Arriving, completing a round, running out
+/// of time, departing and aborting are one compare-and-swap each, so they cannot contradict each
+/// other: a round completes for all of its ranks or for none.
 ///
-///   bits  0..30  what sleepers compare: parked (1), generation (19), poison (11)
-///   bits 32..63  arrived (10), departed (10), epoch (12)
+/// It is the meeting and nothing else: it moves no data and knows no collective. The diagnosis of a
+/// failure and the memory of the ranks belong to its owner (LocalGroup); a rank's way through a
+/// round is LocalCommunicator's. The algorithm is the centralized barrier of Mellor-Crummey and
+/// Scott ("Algorithms for Scalable Synchronization on Shared-Memory Multiprocessors", ACM TOCS
+/// 9(1), 1991, section 3.1) with a count of rounds in place of the sense, and with deadlines,
+/// failures and departures in the same word.
 ///
-/// generation counts completed rounds; poison is 0, or 1 + the index of the culprit, whose
-/// diagnosis was written before; departed counts the ranks that left their task and will not come;
-/// epoch counts resets. A round that is complete stays complete: a waiter looks at the generation
-/// before the poison.
+///   BarrierWord<NativePlatform> word(world_size);
+///   // On each rank's thread, once a round:
+///   auto outcome = word.Meet(rank, epoch, timeout, patience, agree, explain);
+///   if (outcome.verdict == Verdict::kCompleted) { ... }   // reads what all ranks wrote before
+///   if (outcome.verdict == Verdict::kPoisoned) { ... }    // reads why: outcome.culprit wrote it
+///   word.Reset();   // after a failure, when all ranks are out: epoch + 1
 ///
-/// Everything a rank wrote before Meet() is visible to every rank after a Meet() that completed,
-/// and to `agree`.
+/// Requires:
+/// - 1 <= world_size <= kMaxRanks. A rank is in [0, world_size), and is one thread at a time.
+/// - Within an epoch all ranks call Meet() equally often. Each names the epoch that it last read by
+///   health(); the first is 0.
+/// - A rank that departs does so once, and does not meet again before Return().
+/// - Return() is called while no rank is in Meet() or Depart(), and Reset() while none is in
+///   Meet().
+/// - `agree` and `explain` call nothing of this word but health(), and return soon: others wait.
 ///
-/// Platform: NativePlatform (runtime/futex.h), or a simulated machine.
+/// Guarantees:
+/// - One verdict a round: every rank that arrived gets the same one, with the same culprit. A round
+///   that is complete stays complete, though the next may be poisoned already.
+/// - The first poison stays until Reset(). Its diagnosis was written before.
+/// - No wait outlasts its timeout by more than scheduling takes: every sleep has an absolute
+///   deadline on the monotonic clock. A sleeper is woken by the change that ends its wait. Where
+///   nobody sleeps, no wake is paid for.
+/// - Once a call has made its change, it uses the word's address alone, to wake others. So the word
+///   may be destroyed as soon as every call has made its change or has its verdict.
+/// - The word locks and allocates nothing, and no call of it is a cancellation point.
+///
+/// Memory ordering: all changes are acquire-release exchanges of the one word, and all looks at it
+/// acquire. So every change is seen together with whatever the threads that made it, and all
+/// changes before it, had written until then. Each method says what follows.
+///
+/// The counters wrap without harm:
+/// - generation (19 bits). A waiter compares the word's with that of its own round. The next round
+///   needs this rank to complete, so the two never differ by more than one, and one bit would do.
+/// - epoch (12 bits). A call of an older epoch is taken for a new one only if its rank has not read
+///   the epoch for a multiple of 4,096 resets, exactly. It then counts for the round that its rank
+///   is due at.
+/// - An exchange that succeeds after the word has gone all the way round is right as well: the next
+///   state depends on the one that is replaced, and on nothing that was seen before it.
+///
+/// Platform gives the atomics, the place to sleep and the clock: NativePlatform (runtime/futex.h),
+/// or the simulated machine on which tests/explore runs this very header. tools/model/barrier.pml
+/// is the protocol as a model.
 template <typename Platform>
 class BarrierWord {
  public:
   static constexpr int kMaxRanks = 1000;
 
-  enum class Verdict : std::uint8_t { kCompleted, kPoisoned, kStale };
+  enum class Verdict : std::uint8_t {
+    kCompleted,  // all ranks have arrived, and agreed
+    kPoisoned,   // the round failed, for all of them
+    kStale,      // the call belongs to another epoch
+  };
 
   struct Outcome {
     Verdict verdict;
-    /// Poisoned: the index given to the Poison that came first, or the rank whose wait ran out.
+    /// Poisoned: the index given to the Poison() that came first, or the rank that poisoned in
+    /// Meet() or Depart(). Otherwise -1.
     int culprit = -1;
-    /// This rank was counted: it did not find the word poisoned already.
+    /// Whether this rank was counted. It was not if it found the word poisoned or in another epoch,
+    /// or poisoned it instead of arriving.
     bool arrived = false;
     /// Completed: this rank came last.
     bool last = false;
@@ -47,13 +106,15 @@ class BarrierWord {
     std::chrono::nanoseconds waited{0};
   };
 
-  /// What a rank must explain before it poisons the word.
+  /// What a rank must explain before it poisons the word: its own time ran out, or a rank that it
+  /// would wait for has departed.
   enum class Reason : std::uint8_t { kTimeout, kDeparted };
 
-  /// `first_generation` lets a test begin shortly before the counter wraps.
+  /// A word in epoch 0, with nobody there. `first_generation` lets a test begin shortly before the
+  /// counter wraps.
   explicit BarrierWord(int world_size, std::uint32_t first_generation = 0)
       : world_size_(static_cast<std::uint32_t>(world_size)),
-        word_(Pack({.generation = first_generation & kGenerationMask})) {}
+        word_(Pack({.generation = first_generation & kGeneration.max()})) {}
   BarrierWord(const BarrierWord&) = delete;
   BarrierWord& operator=(const BarrierWord&) = delete;
 
@@ -62,16 +123,28 @@ class BarrierWord {
     /// -1 when the word is not poisoned.
     int culprit;
   };
+  /// From any thread, at any time.
+  ///
+  /// Memory ordering: acquire. With a culprit, its diagnosis is visible; with a new epoch, what was
+  /// written before the Reset().
   Health health() const {
     const State seen = Load();
     return {seen.epoch, static_cast<int>(seen.poison) - 1};
   }
 
-  /// Arrives as `rank` and waits until all ranks have, for `timeout` at most, with `patience`
-  /// before it sleeps. The rank that completes the round calls agree() before it does, and poisons
-  /// with its own index on false. explain(reason) is called before this rank poisons; what it
-  /// writes is visible to all who see the poison. Both may be called without effect, when another
-  /// rank is faster.
+  /// Arrives as `rank` in the round at hand, and waits for the others, for `timeout` at most:
+  /// awake as long as `patience` has it, then asleep. On the rank's thread, which owns `patience`.
+  /// Returns at once, uncounted, where the word is poisoned or in another epoch.
+  ///
+  /// The rank that comes last calls agree() before it completes the round; on false it poisons the
+  /// word with its own index instead, agree() having left the diagnosis. A rank calls
+  /// explain(reason), which leaves a diagnosis, before it poisons the word with its own index
+  /// because its time is over or another rank has departed. Where another thread changes the word
+  /// first, either call may be in vain, or come again.
+  ///
+  /// Memory ordering: what a rank wrote before Meet() happens before agree() on the last rank, and
+  /// before the return of every rank with kCompleted. What the culprit wrote, by explain() and
+  /// agree() too, happens before a return with kPoisoned.
   template <typename Agree, typename Explain>
   Outcome Meet(int rank, std::uint32_t epoch, std::chrono::nanoseconds timeout,
                Patience<Platform>& patience, Agree&& agree, Explain&& explain) {
@@ -104,15 +177,23 @@ class BarrierWord {
     }
   }
 
-  /// Poisons `epoch` with `culprit`, unless somebody was first or the epoch is over. The diagnosis
-  /// stands already.
+  /// Fails the round at hand and all later ones of `epoch`. Does nothing if the word is poisoned
+  /// already or in another epoch. From any thread; `culprit` is in [0, world_size], where
+  /// world_size stands for those who are no rank. The diagnosis has been written before.
+  ///
+  /// Memory ordering: what was written before is visible to all who see this culprit.
   void Poison(int culprit, std::uint32_t epoch) {
     State seen = Load();
     while (seen.epoch == epoch && seen.poison == 0 && !TryPoison(seen, culprit)) {
     }
   }
 
-  /// A rank will not come any more. If others wait in a round, explains and poisons.
+  /// Tells that `rank` will not come any more, until Return(). If others wait in a round, calls
+  /// explain(Reason::kDeparted) and poisons the word with `rank`; otherwise those who come later do
+  /// it. On the rank's thread.
+  ///
+  /// Memory ordering: what was written before, by explain() too, is visible to all who find that
+  /// this rank has departed, or see it as the culprit.
   template <typename Explain>
   void Depart(int rank, Explain&& explain) {
     State seen = Load();
@@ -130,7 +211,9 @@ class BarrierWord {
     }
   }
 
-  /// All ranks are expected again. While no rank runs.
+  /// Expects all ranks again. While no rank runs.
+  ///
+  /// Memory ordering: what was written before is visible to every later Meet().
   void Return() {
     State seen = Load();
     State next;
@@ -140,53 +223,71 @@ class BarrierWord {
     } while (!Exchange(seen, next));
   }
 
-  /// Heals a poisoned word, when nobody waits at it any more: a new epoch, in which calls of older
-  /// ones are stale.
+  /// Heals a poisoned word: nobody has arrived, and a new epoch begins, in which calls of older
+  /// ones are stale. Ranks that have departed stay so. Does nothing to a healthy word. From any
+  /// thread, while no rank is in Meet().
+  ///
+  /// Memory ordering: what was written before is visible to all who see the new epoch.
   void Reset() {
     State seen = Load();
     while (seen.poison != 0 && !Exchange(seen, State{.generation = seen.generation,
                                                      .departed = seen.departed,
-                                                     .epoch = (seen.epoch + 1) & kEpochMask})) {
+                                                     .epoch = kEpoch.Next(seen.epoch)})) {
     }
   }
 
  private:
+  // The word, unpacked.
   struct State {
-    bool parked = false;
-    std::uint32_t generation = 0;
-    std::uint32_t poison = 0;
-    std::uint32_t arrived = 0;
-    std::uint32_t departed = 0;
-    std::uint32_t epoch = 0;
+    bool parked = false;           // somebody sleeps, or is about to
+    std::uint32_t generation = 0;  // rounds that were completed
+    std::uint32_t poison = 0;      // 0, or 1 + the culprit
+    std::uint32_t arrived = 0;     // ranks in the round at hand
+    std::uint32_t departed = 0;    // ranks that will not come
+    std::uint32_t epoch = 0;       // resets
   };
 
-  static constexpr std::uint32_t kGenerationMask = (1u << 19) - 1;
-  static constexpr std::uint32_t kPoisonMask = (1u << 11) - 1;
-  static constexpr std::uint32_t kCountMask = (1u << 10) - 1;
-  static constexpr std::uint32_t kEpochMask = (1u << 12) - 1;
+  // Where each of them stands. Nothing else knows.
+  static constexpr BitField kParked{.shift = 0, .bits = 1};
+  static constexpr BitField kGeneration{.shift = 1, .bits = 19};
+  static constexpr BitField kPoison{.shift = 20, .bits = 11};
+  static constexpr BitField kArrived{.shift = 32, .bits = 10};
+  static constexpr BitField kDeparted{.shift = 42, .bits = 10};
+  static constexpr BitField kEpoch{.shift = 52, .bits = 12};
 
-  static std::uint32_t LowHalf(const State& state) {
-    return (state.parked ? 1u : 0u) | (state.generation << 1) | (state.poison << 20);
-  }
+  static_assert((kParked.mask() | kGeneration.mask() | kPoison.mask()) == 0x7fff'ffff &&
+                    kParked.bits + kGeneration.bits + kPoison.bits == 31,
+                "what ends a wait lies in the half that the kernel compares, bit 31 free");
+  static_assert((kArrived.mask() | kDeparted.mask() | kEpoch.mask()) == 0xffff'ffff'0000'0000 &&
+                    kArrived.bits + kDeparted.bits + kEpoch.bits == 32,
+                "the other half is full");
+  static_assert(kMaxRanks <= kArrived.max() && kMaxRanks <= kDeparted.max(),
+                "all ranks can be counted");
+  static_assert(kMaxRanks + 1 <= kPoison.max(), "1 + any rank, and 1 + world_size for the others");
+  static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
   static std::uint64_t Pack(const State& state) {
-    const std::uint32_t high = state.arrived | (state.departed << 10) | (state.epoch << 20);
-    return (static_cast<std::uint64_t>(high) << 32) | LowHalf(state);
+    return kParked.Put(state.parked) | kGeneration.Put(state.generation) |
+           kPoison.Put(state.poison) | kArrived.Put(state.arrived) | kDeparted.Put(state.departed) |
+           kEpoch.Put(state.epoch);
   }
   static State Unpack(std::uint64_t word) {
-    const auto low = static_cast<std::uint32_t>(word);
-    const auto high = static_cast<std::uint32_t>(word >> 32);
-    return {.parked = (low & 1) != 0,
-            .generation = (low >> 1) & kGenerationMask,
-            .poison = (low >> 20) & kPoisonMask,
-            .arrived = high & kCountMask,
-            .departed = (high >> 10) & kCountMask,
-            .epoch = high >> 20};
+    return {.parked = kParked.Get(word) != 0,
+            .generation = kGeneration.Get(word),
+            .poison = kPoison.Get(word),
+            .arrived = kArrived.Get(word),
+            .departed = kDeparted.Get(word),
+            .epoch = kEpoch.Get(word)};
+  }
+  // What sleepers compare.
+  static std::uint32_t LowHalf(const State& state) {
+    return static_cast<std::uint32_t>(Pack(state));
   }
 
   static State Completed(const State& seen) {
     State next = seen;
     next.parked = false;
-    next.generation = (seen.generation + 1) & kGenerationMask;
+    next.generation = kGeneration.Next(seen.generation);
     next.arrived = 0;
     return next;
   }

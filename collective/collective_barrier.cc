@@ -9,7 +9,7 @@
 namespace lockstep {
 namespace {
 
-// The end of a rank that there is not.
+// What communicator() returns for a rank that does not exist.
 class NoRank final : public Communicator {
  public:
   explicit NoRank(int world_size) : Communicator(-1, world_size, Device::Cpu()) {}

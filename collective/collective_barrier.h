@@ -1,4 +1,4 @@
-// The meeting point of the ranks of one process.
+// A group of ranks in one process, and the barrier at which they meet.
 #ifndef LOCKSTEP_COLLECTIVE_COLLECTIVE_BARRIER_H_
 #define LOCKSTEP_COLLECTIVE_COLLECTIVE_BARRIER_H_
 
@@ -20,22 +20,23 @@ class LocalGroup;
 }
 
 struct CollectiveBarrierOptions {
-  /// How long a rank waits for the others in one round before the round fails for all. Measured on
-  /// CLOCK_MONOTONIC: changes of the wall clock do not count, nor does time that the machine
-  /// sleeps, but time does in which the process stands still (SIGSTOP, a debugger). A round that
-  /// stood still for longer may complete or fail when the process goes on, the same for all ranks.
+  /// How long a rank waits for the others in one round before the round fails for all; positive.
+  /// Measured on CLOCK_MONOTONIC: neither changes of the wall clock nor time that the machine
+  /// sleeps count, but time in which the process is stopped does (SIGSTOP, a debugger). If it is
+  /// stopped for longer than this, the round may complete or fail when it goes on, the same for all
+  /// ranks.
   absl::Duration timeout = absl::Seconds(60);
-  /// Looks for NaN in the inputs of floating-point reductions first. A round with one fails on
-  /// every rank, naming rank and index, before any byte moves; the group is not poisoned. One
-  /// more pass over the input. For ranks on the CPU.
+  /// Searches the inputs of floating-point reductions for NaN first, at the cost of one more pass
+  /// over them. A round with a NaN fails on every rank, naming rank and index, before any byte
+  /// moves; the group is not poisoned. For ranks on the CPU alone.
   bool check_nan = false;
   /// How data moves. All transports give the same bits.
   TransportKind transport = TransportKind::kAuto;
   AllReduceTuning tuning = {};
 };
 
-/// A group of ranks in this process. Every collective of theirs meets at one 64-bit word, without a
-/// lock; every wait has a deadline.
+/// A group of ranks in this process. All its collectives meet at one 64-bit word, without a lock,
+/// and every wait has a deadline. The meeting itself is collective/barrier_word.h.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
 ///   absl::Status status = executor->Run([&](Worker& worker) {
@@ -43,10 +44,11 @@ struct CollectiveBarrierOptions {
 ///   });
 ///   if (!status.ok()) LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());   // poisoned until then
 ///
-/// A group made from an executor aborts when a rank's task fails or ends while others wait for it.
-/// A host with threads of its own creates it from its streams; a rank that gives up between two
-/// collectives says so by Communicator::Fail(), anybody else by Abort(). A cancelled thread
-/// (pthread_cancel) leaves a collective when the round ends: no call here is a cancellation point.
+/// A group made from an executor aborts when a rank's task fails, or ends while others wait for it.
+/// A host with its own threads makes the group from their streams; there a rank that gives up
+/// between two collectives says so by Communicator::Fail(), and anyone else by Abort(). A cancelled
+/// thread (pthread_cancel) leaves a collective when the round ends: no call here is a cancellation
+/// point.
 ///
 /// In a forked child every call on a group of the parent returns kUnavailable at once, and the
 /// destructor waits for nobody.
@@ -54,25 +56,27 @@ class CollectiveBarrier {
  public:
   using Options = CollectiveBarrierOptions;
 
-  /// One rank per rank of the executor, which may be destroyed before or after. kInvalidArgument:
-  /// timeout not positive.
+  /// One rank per rank of the executor, which may be destroyed before the group or after it.
+  /// kInvalidArgument: the timeout is not positive. kUnavailable: the transport that was asked for
+  /// cannot serve these devices, check_nan was asked for on GPUs, or the executor belongs to the
+  /// parent of this forked process.
   static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(Executor& executor,
                                                                    Options options = {});
-  /// One rank per stream (that of its Worker), for threads of the host's own. kInvalidArgument:
-  /// none, or more than 1000.
+  /// One rank per stream (that of the rank's Worker), for the host's own threads. Errors as above;
+  /// also kInvalidArgument: no stream, or more than 1000.
   static absl::StatusOr<std::unique_ptr<CollectiveBarrier>> Create(absl::Span<const Stream> streams,
                                                                    Options options = {});
 
-  /// Aborts, waits until every rank has left, and frees. Not from inside a collective; no rank may
-  /// begin a call any more. Groups that were split off live on.
+  /// Aborts, waits until every rank has left, and frees. Must not be called from inside a
+  /// collective, and no rank may begin a call any more. Groups that were split off live on.
   ~CollectiveBarrier();
   CollectiveBarrier(const CollectiveBarrier&) = delete;
   CollectiveBarrier& operator=(const CollectiveBarrier&) = delete;
 
   int world_size() const;
-  /// This rank's end: one object, the same in every Run, valid as long as the barrier. Asked for by
-  /// any thread, used by one at a time (see Communicator). A rank that does not exist gets an end
-  /// whose every call returns kInvalidArgument.
+  /// This rank's end of the group: one object, the same in every Run, valid as long as the barrier.
+  /// Any thread may ask for it; one at a time may use it (see Communicator). For a rank that does
+  /// not exist, an end whose every call returns kInvalidArgument.
   Communicator& communicator(int rank);
 
   /// Fails the round in flight and all later ones with kAborted and `cause`. From any thread, any
@@ -80,19 +84,20 @@ class CollectiveBarrier {
   void Abort(const absl::Status& cause);
 
   /// Heals a poisoned group: the next round is exact again. From any thread, when the ranks are
-  /// done with the failed round; waits for those that are still leaving it, up to the timeout (then
+  /// done with the failed round; waits for those still leaving it, up to the timeout (then
   /// kDeadlineExceeded, and nothing has changed). A rank that missed the failure and arrives later
-  /// gets kCancelled once and touches nothing. Does nothing to a healthy group.
+  /// gets kCancelled once, and touches nothing. Does nothing to a healthy group. kInternal: a
+  /// device failed for good.
   absl::Status Reset();
 
   /// OK, or why the group is poisoned: the first cause, in its own code. From any thread.
   absl::Status status() const;
 
-  /// Bytes that the group holds for a rank as long as it lives, from any thread: on the rank's GPU
-  /// (buffers of the peer transport: with the default tuning 51 MiB, for two to eight ranks alike)
-  /// and pinned in the host's memory (the staged transport: as much as its largest input so far).
-  /// 0 on the CPU, and for a rank that does not exist. What the device's context, the streams and
-  /// the worker's own memory take is not in it.
+  /// Bytes that the group holds for a rank for as long as it lives: on the rank's GPU (buffers of
+  /// the peer transport: 51 MiB with the default tuning, for any number of ranks) and pinned in the
+  /// host's memory (buffers of the staged transport: the rank's largest input so far). 0 on the
+  /// CPU, and for a rank that does not exist. The device's context, the streams and the worker's
+  /// own memory are not counted. From any thread.
   std::int64_t device_bytes(int rank) const;
   std::int64_t pinned_bytes(int rank) const;
 
@@ -104,8 +109,8 @@ class CollectiveBarrier {
   explicit CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group);
 
   std::shared_ptr<internal::LocalGroup> group_;
-  std::vector<std::unique_ptr<Communicator>>
-      communicators_;  // one per rank, then the end of no rank
+  // One per rank, then the end of no rank.
+  std::vector<std::unique_ptr<Communicator>> communicators_;
 };
 
 }  // namespace lockstep

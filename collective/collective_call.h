@@ -28,13 +28,13 @@ enum class CollectiveKind : std::uint8_t {
 /// floating-point modes of the ranks' threads. A NaN result is the type's canonical quiet NaN, but
 /// a group of one changes no bit. Integers wrap around.
 ///
-/// kAverage divides the sum by the number of ranks, and is right wherever it fits the type. Of
-/// integers, the sum loses nothing and is cut towards zero. Of floats, a sum that is not finite is
-/// taken again of the inputs divided by a power of two (which rounds none but the smallest), so
-/// that the average of numbers is a number.
+/// kAverage divides the sum by the number of ranks, and is right whenever it fits the type. Integer
+/// sums lose nothing, and the quotient is truncated towards zero. A floating-point sum that is not
+/// finite is taken again over the inputs divided by a power of two (which rounds none but the
+/// smallest), so that the average of finite numbers is finite.
 ///
-/// kMin and kMax follow IEEE 754-2019 minimum and maximum: a NaN on any rank gives NaN, and -0 <
-/// +0.
+/// kMin and kMax follow IEEE 754-2019 minimum and maximum: a NaN on any rank gives NaN, and
+/// -0 < +0.
 enum class ReduceOp : std::uint8_t { kSum, kAverage, kProduct, kMin, kMax };
 
 inline constexpr ReduceOp kAllReduceOps[] = {ReduceOp::kSum, ReduceOp::kAverage, ReduceOp::kProduct,
@@ -42,19 +42,19 @@ inline constexpr ReduceOp kAllReduceOps[] = {ReduceOp::kSum, ReduceOp::kAverage,
 
 /// "all_reduce", "reduce_scatter", ...
 absl::string_view Name(CollectiveKind kind);
-/// Whether the ranks only meet: barrier and split.
+/// Whether the ranks only meet, and no data moves: barrier and split.
 inline bool IsMeeting(CollectiveKind kind) {
   return kind == CollectiveKind::kBarrier || kind == CollectiveKind::kSplit;
 }
 /// "sum", "avg", "prod", "min", "max".
 absl::string_view Name(ReduceOp op);
-/// The inverse. kInvalidArgument: none of them.
+/// The inverse. kInvalidArgument: no such name.
 absl::StatusOr<ReduceOp> ParseReduceOp(absl::string_view name);
 
-/// What few rounds look at: the parts of an all_to_all, and shapes for messages.
+/// What only some calls need: the parts of an all_to_all, and shapes for messages.
 struct CallDetails {
-  /// The tensor that all ranks must have alike: the output of an all_gather, else the input. It is
-  /// split or joined along `axis`, where the rank's part of it has `part` elements.
+  /// The shape that must be the same on all ranks: that of an all_gather's output, else of the
+  /// input. It is split or joined along `axis`, of which the rank's part has extent `part`.
   absl::Span<const std::int64_t> shape = {};
   int axis = 0;
   std::int64_t part = 0;
@@ -63,14 +63,14 @@ struct CallDetails {
   const std::int64_t* receive_counts = nullptr;
 };
 
-/// One rank's call. Counts are elements. Inputs and outputs are seen as [outer, width]: the axes
-/// before the one that is split or joined, and everything from it on; only reduce-scatter and
-/// all-gather have an outer above 1.
+/// One rank's call. Counts are in elements. Inputs and outputs are seen as [outer, width]: the axes
+/// before the one that is split or joined, and all others; only reduce-scatter and all-gather have
+/// an outer above 1.
 struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::kBarrier;
   DType dtype = DType::kFloat32;
   ReduceOp op = ReduceOp::kSum;
-  /// What is queued is recorded for a CUDA graph rather than run.
+  /// The work that is queued is recorded for a CUDA graph rather than run.
   bool capturing = false;
   std::int32_t root = 0;
   std::int64_t outer = 1;
@@ -93,16 +93,21 @@ struct CollectiveCall {
     return details == nullptr ? nullptr : details->receive_counts;
   }
 
-  /// "all_reduce (float32 x 4096, sum)", or with other than one axis "all_reduce (float32 [64, 64],
-  /// sum)", "reduce_scatter (float32 [4, 4] -> [2, 4], axis 0, sum)"; with a round number,
-  /// "all_reduce #42 (float32 x 4096, sum)". Calls that may not meet in one round never have the
-  /// same text, but for the counts of an all_to_all.
+  /// The call as messages put it:
+  ///
+  ///   all_reduce (float32 x 4096, sum)
+  ///   all_reduce (float32 [64, 64], sum)                       not of one axis
+  ///   reduce_scatter (float32 [4, 4] -> [2, 4], axis 0, sum)
+  ///   all_reduce #42 (float32 x 4096, sum)                     with a round number
+  ///
+  /// Calls that may not meet in one round never have the same text, except where only the counts of
+  /// an all_to_all differ.
   std::string Describe() const;
   std::string Describe(std::uint64_t round) const;
 };
 
-/// A number that tells shapes and axes apart: surely where one extent differs, and with a chance of
-/// 2^-64 to the contrary where more do.
+/// A number that tells shapes and axes apart: always where one extent differs, and but for a chance
+/// of 2^-64 where more do.
 std::uint64_t MixShape(absl::Span<const std::int64_t> shape, int axis);
 
 }  // namespace lockstep

@@ -20,9 +20,9 @@ class PerturbedCommunicator;
 
 /// What a rank has seen of its group so far. Monotonic.
 struct CommunicatorStats {
-  /// Calls that came as far as to meet the others, failed ones among them; a split counts as one.
+  /// Calls that went as far as meeting the others, including failed ones; a split counts as one.
   std::uint64_t num_collectives = 0;
-  /// Rounds this rank arrived at last: the others waited for it.
+  /// Rounds in which this rank arrived last, so that the others waited for it.
   std::uint64_t num_last_arrivals = 0;
   /// Time this rank waited for others, in all and in the longest single wait.
   absl::Duration total_wait;
@@ -39,9 +39,9 @@ class Communicator;
 ///   ... queue work that needs no grad_x ...
 ///   LOCKSTEP_RETURN_IF_ERROR(sum.Wait());   // what is queued from here on finds it
 ///
-/// Until then nobody touches its tensors, which it keeps alive (a view's memory is its owner's to
-/// keep). Must not outlive its Communicator; waits when it is destroyed or assigned to. Used by the
-/// rank's thread alone.
+/// Until then nobody may touch its tensors. It keeps them alive, but not the memory behind a
+/// Tensor::View. Must not outlive its Communicator; waits when it is destroyed or assigned to. Used
+/// by the rank's thread alone.
 class [[nodiscard]] PendingCollective {
  public:
   PendingCollective(PendingCollective&& other) noexcept
@@ -49,7 +49,7 @@ class [[nodiscard]] PendingCollective {
   PendingCollective& operator=(PendingCollective&& other) noexcept;
   ~PendingCollective() { Wait().IgnoreError(); }
 
-  /// Lets the rank's stream wait for this call and for those before it. The host does not wait.
+  /// Makes the rank's stream wait for this call and for those before it. The host does not wait.
   /// Does nothing the second time.
   absl::Status Wait();
 
@@ -65,38 +65,41 @@ class [[nodiscard]] PendingCollective {
 
 /// The collectives. All ranks of a group make the same calls in the same order, each on its own
 /// thread, and every call returns the same verdict on every rank: OK, or an error that names the
-/// round, the culprit and what each rank asked for. After an error each later call on any rank
-/// returns kAborted at once, "all_reduce: the group is poisoned until Reset(); first cause: CODE:
-/// ...", until CollectiveBarrier::Reset().
+/// round, the culprit and what each rank asked for.
 ///
 ///   Communicator& comm = barrier->communicator(worker.rank());
 ///   LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x, x));   // in place: the same tensor twice
 ///
+/// After an error the group is poisoned until CollectiveBarrier::Reset(): each later call on any
+/// rank returns kAborted at once, with the first cause in its text.
+///
 /// Tensors are contiguous, on this rank's device, aligned to their element size, of any DType and
-/// any count, zero included. Shapes that are to be the same on every rank are compared in all their
-/// axes: [3, 4] does not go with [4, 3], nor [12] with [1, 12].
+/// any count, zero included. Shapes that must be the same on every rank are compared axis by axis:
+/// [3, 4] does not go with [4, 3], nor [12] with [1, 12].
 ///
-/// Input and output may be the same tensor where their shapes are equal (for reduce-scatter and
-/// all-gather: the output, or input, may be this rank's own part of the other when the split is
-/// along axis 0), and may not overlap otherwise; no tensor of one rank may overlap an output of
-/// another. Inputs are only read: ranks may share one, in memory that cannot be written. The
-/// tensors' memory stays as it is until the work is done: on the CPU until the call returns, when
-/// no other rank reads this rank's input any more; on a GPU, where the work runs on the rank's
-/// stream, until that has come past it. A group of one copies input to output and needs nobody.
+/// Input and output may be the same tensor where their shapes are equal. Along axis 0, the output
+/// of a reduce-scatter may be this rank's own part of the input, and the input of an all-gather
+/// this rank's own part of the output. They may not overlap otherwise, and no tensor of one rank
+/// may overlap an output of another. Inputs are only read: ranks may share one, even in read-only
+/// memory. A group of one copies input to output and waits for nobody.
 ///
-/// On GPUs every GPU of the group must have access to a tensor's memory, whatever its size (the
-/// staged transport asks for the rank's own alone); Worker::Empty, cudaMalloc, cudaMallocManaged
-/// and cudaHostAlloc give it, cudaMallocAsync's default pool does not.
+/// The tensors' memory must stay until the work is done. On the CPU that is when the call returns:
+/// no other rank reads this rank's input any more. On a GPU the call returns earlier, and the work
+/// is done when the rank's stream has come past it.
 ///
-/// A rank's calls come from one thread at a time: its own, or one that it hands its end to. rank(),
+/// On GPUs every GPU of the group must have access to a tensor's memory, whatever its size (with
+/// the staged transport, only the rank's own). Worker::Empty, cudaMalloc, cudaMallocManaged and
+/// cudaHostAlloc give such memory; cudaMallocAsync's default pool does not.
+///
+/// A rank's calls come from one thread at a time: its own, or one that was given its end. rank(),
 /// world_size() and stats() may be called by any thread at any time.
 ///
-/// Codes: kInvalidArgument on the rank whose tensors cannot be (the others get kAborted),
+/// Codes: kInvalidArgument on the rank whose arguments are wrong (the others get kAborted),
 /// kFailedPrecondition when ranks ask for different things, kDeadlineExceeded, kAborted, kCancelled
 /// (see runtime/status.h).
 ///
-/// Who implements it: the in-process group (CollectiveBarrier), and optional bridges to engines
-/// past one process.
+/// Implemented by the in-process group (CollectiveBarrier makes it; local_communicator.cc is the
+/// code) and by optional bridges to engines past one process.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -105,7 +108,7 @@ class Communicator {
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
-  /// From any thread: each number is one that was true during the call, not all of one moment.
+  /// From any thread. Each number was true at some moment of the call, but not all at the same one.
   virtual CommunicatorStats stats() const = 0;
 
   /// out = op over all ranks' in.  in, out: one shape, the same on every rank.
@@ -124,19 +127,19 @@ class Communicator {
   /// out = root's in.  in, out: one shape, the same on every rank; in is read on the root alone.
   absl::Status Broadcast(const Tensor& in, const Tensor& out, int root);
 
-  /// Sends part s of in to rank s, and receives rank s's part into part s of out. Parts follow each
-  /// other in rank order, seen flat, whatever the shapes; equal ones unless counts (elements, one
-  /// per rank) are given. What s sends to r must be what r expects. In place on all ranks or on
-  /// none, and without counts.
+  /// Sends part s of in to rank s, and receives rank s's part into part s of out. Whatever the
+  /// shapes, the parts are runs of elements in row-major order, one after the other in rank order;
+  /// equal ones, unless counts (elements, one per rank) are given. What s sends to r must be what r
+  /// expects from it. In place on all ranks or on none, and then without counts.
   absl::Status AllToAll(const Tensor& in, const Tensor& out,
                         absl::Span<const std::int64_t> send_counts = {},
                         absl::Span<const std::int64_t> receive_counts = {});
 
-  /// The same calls on a stream of their own, behind what the rank's stream holds now and beside
-  /// what it is given until PendingCollective::Wait(). The ranks meet before they return, as ever;
-  /// on the CPU the work is done by then. They keep their order among each other and with the calls
-  /// above, which wait for them, so it is no matter which ranks call which form. Of two groups that
-  /// share ranks, one at a time may have such calls under way.
+  /// The same calls on a stream of their own: behind the work that the rank's stream holds now, and
+  /// beside what it is given until PendingCollective::Wait(). The ranks still meet before the call
+  /// returns; on the CPU the work is done by then. These calls stay in order with each other and
+  /// with the calls above, which wait for them, so in one round some ranks may call one form and
+  /// some the other. Of two groups that share ranks, one at a time may have such calls under way.
   absl::StatusOr<PendingCollective> AllReduceAsync(const Tensor& in, const Tensor& out,
                                                    ReduceOp op = ReduceOp::kSum);
   absl::StatusOr<PendingCollective> ReduceScatterAsync(const Tensor& in, const Tensor& out,
@@ -151,14 +154,15 @@ class Communicator {
   /// Returns when every rank has called it.
   absl::Status Barrier();
 
-  /// Splits the group: ranks with one `color` become a group of their own, numbered by `key`, then
-  /// by rank. A negative color gets no group: null. The new group aborts with the executor it came
-  /// from, but not with its parent.
+  /// Splits the group: ranks with the same `color` become a group of their own, numbered by `key`,
+  /// then by rank. A rank with a negative color gets none: null. A collective. The new group aborts
+  /// with the executor it came from, but not with its parent.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) = 0;
 
-  /// Gives up as this rank, and returns `status`, why: the others' current and next calls fail with
-  /// kAborted, this rank, and the code and text of `status`, instead of waiting for it until their
-  /// deadline. For what goes wrong between two collectives; they tell the others themselves.
+  /// Tells the others that this rank gives up, and returns `status`. Their current and next calls
+  /// fail with kAborted, naming this rank and the code and text of `status`, rather than wait for
+  /// it until their deadline. For errors between two collectives; a collective that fails tells the
+  /// others itself.
   ///
   ///   if (x.extent(1) != in_features) return comm.Fail(absl::InvalidArgumentError(...));
   ///
@@ -167,10 +171,10 @@ class Communicator {
   /// child nobody hears of it.
   virtual absl::Status Fail(absl::Status status) = 0;
 
-  /// Waits until all work that this rank has queued so far is done, collectives and the rank's own.
-  /// OK, or why the group failed meanwhile: on a GPU a call returns before its work is done, and a
-  /// rank that never comes to a replayed graph's collective is found out on the device. kAborted,
-  /// like any call, if the group had failed before.
+  /// Waits until all work that this rank has queued so far is done, collectives and others. OK, or
+  /// why the group failed meanwhile: on a GPU a call returns before its work is done, and that a
+  /// rank never comes to a replayed graph's collective is found out on the device. kAborted, like
+  /// any call, if the group had failed before.
   virtual absl::Status Synchronize() = 0;
 
  protected:
@@ -182,8 +186,8 @@ class Communicator {
   /// Refuses a call with `error`, and tells the others.
   virtual absl::Status Refuse(const CollectiveCall& call, absl::Status error) = 0;
 
-  /// What the calls between the two queue goes to a stream of its own, and JoinSideStream lets the
-  /// rank's stream wait for it. An engine without one does all work at once.
+  /// Between the first two, calls queue their work on the side stream; the third makes the rank's
+  /// stream wait for it. By default there is no side stream, and calls work as ever.
   virtual absl::Status EnterSideStream() { return absl::OkStatus(); }
   virtual absl::Status LeaveSideStream() { return absl::OkStatus(); }
   virtual absl::Status JoinSideStream() { return absl::OkStatus(); }

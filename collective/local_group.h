@@ -89,8 +89,8 @@ class LocalGroup final : public TaskObserver {
     std::atomic<CollectiveKind> kind{CollectiveKind::kBarrier};
   };
 
-  /// A group of one rank per stream. `task_ranks` are the executor's numbers of these ranks,
-  /// and `observers` the executor's; none for threads of the host's own.
+  /// A group of one rank per stream. `task_ranks` are the executor's numbers of these ranks, and
+  /// `observers` the executor's; null for the host's own threads.
   static absl::StatusOr<std::shared_ptr<LocalGroup>> Create(
       std::vector<Stream> streams, std::vector<int> task_ranks,
       std::shared_ptr<TaskObservers> observers, Options options);
@@ -113,7 +113,7 @@ class LocalGroup final : public TaskObserver {
   bool InForkedChild() const { return fork_mark_.InForkedChild(); }
   static absl::Status ForkedChildError(absl::string_view what);
 
-  /// Makes an error; where that takes memory that there is not, the error is that.
+  /// Makes an error. If there is no memory to make it, the error is OutOfMemory().
   using Describe = absl::FunctionRef<absl::Status()>;
 
   /// Explains the failure of `culprit` (see Explain) and poisons the word with it.
@@ -133,7 +133,7 @@ class LocalGroup final : public TaskObserver {
   /// kAborted: which ranks have ended their tasks.
   absl::Status DescribeDeparted();
 
-  /// kAborted with the text of `cause`, for whoever is no rank.
+  /// Fails the group with kAborted and the text of `cause`, for a caller that is not a rank.
   void AbortFromOutside(Describe cause);
   absl::Status Reset();
   /// Returns when no rank is inside a call, or false after the time-out.

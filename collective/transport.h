@@ -60,11 +60,11 @@ class Transport {
   virtual bool meets_again() const { return true; }
   virtual absl::Status Finish(int /*rank*/) { return absl::OkStatus(); }
 
-  /// What this rank's calls queue until LeaveSideStream goes behind all that its stream holds now,
-  /// but beside what the stream is given later. On the CPU there is nothing to put aside.
+  /// Until LeaveSideStream, this rank's calls queue their work on a side stream: behind all that
+  /// the rank's stream holds now, and beside what it is given later. Nothing to do on the CPU.
   virtual absl::Status EnterSideStream(int /*rank*/) { return absl::OkStatus(); }
   virtual absl::Status LeaveSideStream(int /*rank*/) { return absl::OkStatus(); }
-  /// Whatever this rank's stream is given from here on waits for all that was put aside.
+  /// What this rank's stream is given from here on waits for the work of the side stream.
   virtual absl::Status JoinSideStream(int /*rank*/) { return absl::OkStatus(); }
 
   /// Whether what this rank queues now is recorded for a CUDA graph rather than run.

@@ -14,38 +14,37 @@ enum class TransportKind : std::uint8_t {
   /// All ranks on the CPU: straight from memory to memory.
   kCpu,
   /// Two to eight ranks on GPUs of their own that were proved to reach each other's memory: kernels
-  /// that write to their peers and wait for them. For tests, it can be asked for where ranks share
-  /// a GPU: they take fewer blocks there, nothing else may allocate on it meanwhile, and each
-  /// stream
-  /// needs a hardware queue of its own (CUDA_DEVICE_MAX_CONNECTIONS).
+  /// that write to their peers and wait for them. Tests may ask for it where ranks share a GPU: the
+  /// kernels then use fewer blocks, nothing else may allocate on that GPU meanwhile, and each
+  /// stream needs a hardware queue of its own (CUDA_DEVICE_MAX_CONNECTIONS).
   kPeer,
   /// Ranks on GPUs, any number on one, that need not reach each other's memory: inputs go through
-  /// pinned memory of the host, as much as the largest. Events order their streams. Cannot be
+  /// pinned memory of the host, of the size of the largest. Events order the streams. Cannot be
   /// captured in a graph.
   kStaged,
-  /// Ranks on GPUs, any number on one: events order their streams, no kernel waits for another.
+  /// Ranks on GPUs, any number on one: events order the streams, and no kernel waits for another.
   /// Cannot be captured in a graph.
   kOrdered,
 };
 
 /// "auto", "cpu", "peer", "staged", "ordered".
 absl::string_view Name(TransportKind kind);
-/// The inverse. kInvalidArgument: none of them.
+/// The inverse. kInvalidArgument: no such name.
 absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name);
 
 /// How the peer transport sums. Results do not depend on it, times do; `lockstep bench --tune`
 /// measures it anew. The defaults were found on two H200 linked by NVLink.
 struct AllReduceTuning {
-  /// Up to so many bytes a sum of two ranks travels in lines that carry their own flag, from there
-  /// on in tiles that are pushed to the owner of a slice. Of n ranks: up to so many by n - 1, since
-  /// every line goes to every peer.
+  /// A sum of two ranks of up to this many bytes travels in lines that carry their own flag, a
+  /// larger one in tiles that are pushed to the owner of each slice. For n ranks the limit is this
+  /// divided by n - 1, since every line goes to every peer.
   std::int64_t max_lines_bytes = 8 << 20;
-  /// Thread blocks of the two kernels at most; fewer where ranks share a GPU.
+  /// The most thread blocks that each of the two kernels uses; fewer where ranks share a GPU.
   int lines_blocks = 1104;
   int push_blocks = 132;
-  /// Threads of a block that carries lines.
+  /// Threads per block of the kernel for lines.
   int lines_threads = 128;
-  /// Size of a tile at most, of n ranks by n - 1: the larger, the fewer flags.
+  /// The largest tile, divided by n - 1 for n ranks. Larger tiles need fewer flags.
   std::int64_t push_tile_bytes = 32 << 10;
 };
 

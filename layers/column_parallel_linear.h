@@ -18,33 +18,34 @@ namespace lockstep {
 ///   Backward: one all-reduce, of the input's gradient
 ///
 /// PyTorch's nn.Linear stores [out_features, in_features]: load that as Orientation::kOutIn.
-/// Sizes that do not divide are split unevenly (see Shard). Starts from the same full weight for a
-/// seed at every world size. Holds on to `worker` and `comm`, which must outlive it; used by the
-/// rank's thread alone.
+/// Sizes that do not divide are split unevenly (see Shard). For one seed, the full weight starts
+/// the same at every world size. Keeps references to `worker` and `comm`, which must outlive it.
+/// Used by the rank's thread alone.
 ///
-/// Create, Forward and Backward are calls of the whole group. What goes wrong on one rank, a tensor
-/// that does not fit or memory that runs out, fails the group at once: that rank gets its own error
-/// and the others kAborted with its rank, code and text, until CollectiveBarrier::Reset(). Tensors
-/// are checked before any communication.
+/// All ranks of the group call Create, Forward and Backward, in the same order. An error on one
+/// rank, such as a tensor that does not fit or a lack of memory, fails the group at once: that rank
+/// gets its own error and the others kAborted with its rank, code and text, until
+/// CollectiveBarrier::Reset(). Tensors are checked before any communication. On a GPU the calls
+/// return before their work is done.
 class ColumnParallelLinear {
  public:
   struct Options {
     std::int64_t in_features = 0;
     std::int64_t out_features = 0;
     bool bias = true;
-    /// Forward returns all out_features on every rank rather than this rank's.
+    /// Forward returns all out_features on every rank, rather than this rank's part.
     bool gather_output = false;
-    /// Forward leaves the bias to the caller, who adds bias() himself (to fuse it with what
-    /// follows). bias() is this rank's part; with gather_output the caller needs its GatherFull().
-    /// Backward still sums up the bias's gradient.
+    /// Forward leaves adding bias() to the caller (to fuse it with what follows). bias() is this
+    /// rank's part; with gather_output the caller needs its GatherFull(). Backward still computes
+    /// the bias's gradient.
     bool skip_bias_add = false;
     DType dtype = DType::kFloat32;
     std::uint64_t seed = 0;
   };
 
   /// A collective. kInvalidArgument: negative sizes, or a type that is not floating.
-  /// kFailedPrecondition, on every rank: the ranks give different options; the text names each, the
-  /// values and whose they are, and the group goes on.
+  /// kFailedPrecondition, on every rank: the ranks give different options. The text names each of
+  /// them with its values and ranks; the group goes on.
   static absl::StatusOr<ColumnParallelLinear> Create(Worker& worker, Communicator& comm,
                                                      Options options);
 
@@ -52,7 +53,7 @@ class ColumnParallelLinear {
   /// axis; replicated [tokens, out_features] with gather_output.
   absl::StatusOr<Tensor> Forward(const Tensor& x);
 
-  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
+  /// Takes the x that was given to Forward and the gradient of its result, adds to the parameters'
   /// gradients (see BackwardOptions) and returns the gradient of x.
   /// grad_out: like Forward's result (with gather_output: replicated) -> [tokens, in_features],
   /// replicated.

@@ -12,9 +12,9 @@ namespace lockstep {
 
 /// Y = X W + b on one device, without communication. weight: [in_features, out_features]; PyTorch's
 /// nn.Linear stores [out_features, in_features]: load that as Orientation::kOutIn.
-/// Weights start uniform in +-1/sqrt(in_features), biases too, both drawn from `seed`: the full
-/// values of a parallel layer of that seed. Holds on to `worker`, which must outlive it; used by
-/// the rank's thread alone.
+/// Weights and biases start uniform in +-1/sqrt(in_features), both drawn from `seed`: a parallel
+/// layer with that seed has the same full values. Keeps a reference to `worker`, which must outlive
+/// it. Used by the rank's thread alone. On a GPU the calls return before their work is done.
 class Linear {
  public:
   struct Options {
@@ -30,7 +30,7 @@ class Linear {
 
   /// x: [tokens, in_features] -> [tokens, out_features].
   absl::StatusOr<Tensor> Forward(const Tensor& x);
-  /// Takes the x that went into Forward and the gradient of its result, adds to the parameters'
+  /// Takes the x that was given to Forward and the gradient of its result, adds to the parameters'
   /// gradients (see BackwardOptions) and returns the gradient of x.
   /// grad_out: [tokens, out_features] -> [tokens, in_features].
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,

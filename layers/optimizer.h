@@ -1,4 +1,4 @@
-// What turns gradients into new values.
+// Optimizers: from gradients to new values.
 #ifndef LOCKSTEP_LAYERS_OPTIMIZER_H_
 #define LOCKSTEP_LAYERS_OPTIMIZER_H_
 
@@ -13,9 +13,9 @@ namespace lockstep {
 /// Stochastic gradient descent with momentum, on this rank's shards alone: no communication,
 /// because a shard's gradient is complete where the shard is. The options must be the same on every
 /// rank, at every step, or replicated parameters drift apart. 16-bit values are updated through a
-/// float32 copy that the optimizer keeps, so that steps too small for the type add up; an element
-/// of the value that was written since (loaded, drawn, filled) is taken over by the next Step(). A
-/// load keeps the velocity; for a fresh start make a new optimizer.
+/// float32 copy that the optimizer keeps, so that steps too small for the type add up. The next
+/// Step() takes over every element that was written since (loaded, drawn, filled). The velocity
+/// stays; for a fresh start make a new optimizer.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Sgd sgd, Sgd::Create(worker, mlp.parameters(), options));
 ///   for (...) {
@@ -23,8 +23,8 @@ namespace lockstep {
 ///     LOCKSTEP_RETURN_IF_ERROR(sgd.Step());
 ///   }
 ///
-/// Holds on to `worker`, which must outlive it, and shares the parameters' memory: the layer may
-/// move. Used by the rank's thread alone.
+/// Keeps a reference to `worker`, which must outlive it, and shares the parameters' memory, so that
+/// the layer may be moved. Used by the rank's thread alone.
 class Sgd {
  public:
   /// Allocates all it will need. kInvalidArgument: a null parameter, one listed twice, or an option
@@ -32,10 +32,11 @@ class Sgd {
   static absl::StatusOr<Sgd> Create(Worker& worker, const std::vector<Parameter*>& parameters,
                                     SgdOptions options);
 
-  /// Updates every value from its gradient, then zeroes the gradient.
+  /// Updates every value from its gradient, then zeroes the gradient. On a GPU it returns before
+  /// that is done.
   absl::Status Step();
 
-  /// To change between steps, as a schedule does.
+  /// May be changed between steps, as a schedule does.
   SgdOptions& options() { return options_; }
 
  private:

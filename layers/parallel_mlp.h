@@ -12,22 +12,26 @@
 
 namespace lockstep {
 
-/// y = down(f(up(x))), `up` split by columns and `down` by rows. Their weights are [in_features,
-/// hidden_features] and [hidden_features, out_features]; PyTorch's nn.Linear stores the transposes:
-/// load those as Orientation::kOutIn.
+/// y = down(f(up(x))), `up` split by columns and `down` by rows.
+///
+///   up:   [in_features, hidden_features / world_size]     bias: [hidden_features / world_size]
+///   down: [hidden_features / world_size, out_features]    bias: [out_features], replicated
+///
+/// PyTorch's nn.Linear stores the transposes: load those as Orientation::kOutIn.
 ///
 ///   ParallelMlp::Activations kept;
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, mlp.Forward(x, &kept));
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor grad_x, mlp.Backward(x, kept, grad_y));
 ///
-/// Forward takes one all-reduce and Backward one. Starts from the same full weights for a seed at
-/// every world size. Holds on to `worker` and `comm`, which must outlive it; used by the rank's
-/// thread alone.
+/// Forward takes one all-reduce, and so does Backward. For one seed, the full weights start the
+/// same at every world size. Keeps references to `worker` and `comm`, which must outlive it. Used
+/// by the rank's thread alone.
 ///
-/// Create, Forward and Backward are calls of the whole group. What goes wrong on one rank, a tensor
-/// that does not fit or memory that runs out, fails the group at once: that rank gets its own error
-/// and the others kAborted with its rank, code and text, until CollectiveBarrier::Reset(). Tensors
-/// are checked before any communication.
+/// All ranks of the group call Create, Forward and Backward, in the same order. An error on one
+/// rank, such as a tensor that does not fit or a lack of memory, fails the group at once: that rank
+/// gets its own error and the others kAborted with its rank, code and text, until
+/// CollectiveBarrier::Reset(). Tensors are checked before any communication. On a GPU the calls
+/// return before their work is done.
 class ParallelMlp {
  public:
   struct Options {
@@ -40,16 +44,16 @@ class ParallelMlp {
     std::uint64_t seed = 0;
   };
 
-  /// What Backward needs of Forward. Both: [tokens, hidden_features / world_size], split on the
-  /// last axis.
+  /// What Backward needs from Forward: the hidden features before and after the activation. Both:
+  /// [tokens, hidden_features / world_size], split on the last axis.
   struct Activations {
     Tensor before;
     Tensor after;
   };
 
   /// A collective. kInvalidArgument: negative sizes, or a type that is not floating.
-  /// kFailedPrecondition, on every rank: the ranks give different options; the text names each, the
-  /// values and whose they are, and the group goes on.
+  /// kFailedPrecondition, on every rank: the ranks give different options. The text names each of
+  /// them with its values and ranks; the group goes on.
   static absl::StatusOr<ParallelMlp> Create(Worker& worker, Communicator& comm, Options options);
 
   /// x: [tokens, in_features], replicated -> [tokens, out_features], replicated. `kept` may be null

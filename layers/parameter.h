@@ -16,28 +16,29 @@ struct Shard {
   std::int64_t begin;
   std::int64_t length;
 
-  /// Rank r's part of `total`, 0 <= rank < world_size: even, the first `total mod world_size` ranks
-  /// holding one more. May be empty, and is for a rank that there is not.
+  /// The part of `total` that belongs to `rank`: equal parts, of which the first
+  /// `total mod world_size` are longer by one. May be empty, and is for a rank outside
+  /// [0, world_size).
   static Shard Of(std::int64_t total, int rank, int world_size);
 
   friend bool operator==(const Shard&, const Shard&) = default;
 };
 
-/// Which way round a matrix lies in what is loaded. A square one fits either way, so that only who
-/// wrote the file can tell.
+/// How a matrix that is to be loaded is laid out. A square one fits both ways, so only the writer
+/// of the file can tell.
 enum class Orientation : unsigned char {
   kInOut,  // the parameter's own, as in this library: [in_features, out_features]
   kOutIn,  // its transpose, as PyTorch's nn.Linear stores it: [out_features, in_features]
 };
 
-/// What a layer's Backward does with its parameters' gradients: the same on every rank.
+/// What a layer's Backward does with its parameters' gradients. The same on every rank.
 struct BackwardOptions {
-  /// Adds to them, as the second and later passes of a step must. Without, it writes over whatever
-  /// is there, which need not be zero then, and saves reading it.
+  /// True: adds to them, as the second and later passes of a step must. False: overwrites them,
+  /// whatever they hold, which saves reading them.
   bool accumulate = true;
 };
 
-/// An array of which each rank of a group holds its shard, or all the whole.
+/// An array of which each rank of a group holds a shard, or every rank the whole.
 ///
 ///   value:    [full_shape, but for `shard_axis` where it is `shard.length`], contiguous, floating
 ///   gradient: the same shape; float64 for float64 values, else float32, so that accumulation loses
@@ -56,14 +57,14 @@ class Parameter {
   /// shard_axis of a parameter that every rank holds whole.
   static constexpr int kReplicated = -1;
 
-  /// Zero value and gradient, with this rank's shard of `full_shape` along `shard_axis`; the ranks
-  /// are those of `comm`. A collective. kInvalidArgument: no axes, no such axis, a negative extent,
-  /// or a type that is not floating; the group fails (see Communicator::Fail).
+  /// With value and gradient zero, and this rank's shard of `full_shape` along `shard_axis`, split
+  /// over the ranks of `comm`. A collective. kInvalidArgument: no axes, no such axis, a negative
+  /// extent, or a type that is not floating; the group fails (see Communicator::Fail).
   /// kFailedPrecondition, on every rank: the ranks give different names, shapes, axes or types; the
   /// group goes on.
   static absl::StatusOr<Parameter> Create(Worker& worker, Communicator& comm, std::string name,
                                           Shape full_shape, int shard_axis, DType dtype);
-  /// Held whole by a rank that needs no group.
+  /// Held whole, by a rank without a group.
   static absl::StatusOr<Parameter> Create(Worker& worker, std::string name, Shape shape,
                                           DType dtype);
 
@@ -72,13 +73,13 @@ class Parameter {
   const Tensor& gradient() const { return gradient_; }
   const Shape& full_shape() const { return full_shape_; }
   int shard_axis() const { return shard_axis_; }
-  /// This rank's part of the sharded axis; of a replicated parameter, the whole first axis.
+  /// This rank's part of the sharded axis; for a replicated parameter, the whole first axis.
   Shard shard() const { return shard_; }
 
   absl::Status ZeroGradient(Worker& worker) const;
 
-  /// Draws the value uniformly in [-bound, bound): the same full value for a seed at every world
-  /// size. No communication, so that seed and bound must be the same on every rank.
+  /// Draws the value uniformly from [-bound, bound): for one seed, the same full value at every
+  /// world size. No communication: seed and bound must be the same on every rank.
   absl::Status InitializeUniform(Worker& worker, std::uint64_t seed, float bound) const;
   /// Takes this rank's shard of `full`, converting the type. No communication: the ranks' values of
   /// a replicated parameter are equal if what they load is.
@@ -86,14 +87,15 @@ class Parameter {
   /// or the CPU. kInvalidArgument: another shape.
   absl::Status LoadFull(Worker& worker, const Tensor& full,
                         Orientation orientation = Orientation::kInOut) const;
-  /// The same of a file of which this rank has read its own shard alone.
-  /// part: like value(), or its transpose with kOutIn.
+  /// The same for a rank that has read its own shard alone.
+  /// part: like value(), or its transpose with kOutIn; of any type, on the worker's device or
+  /// the CPU. kInvalidArgument: another shape.
   absl::Status LoadShard(Worker& worker, const Tensor& part, Orientation orientation) const;
   /// The full value on every rank, in new memory: [full_shape]. A collective unless replicated.
-  /// kInvalidArgument: `comm` deals the axis otherwise than the group the parameter was created
-  /// for. What goes wrong on one rank fails the group.
+  /// kInvalidArgument: `comm` splits the axis otherwise than the group that the parameter was
+  /// created for. An error on one rank fails the group.
   absl::StatusOr<Tensor> GatherFull(Worker& worker, Communicator& comm) const;
-  /// The same of the gradient.
+  /// The same for the gradient.
   absl::StatusOr<Tensor> GatherFullGradient(Worker& worker, Communicator& comm) const;
 
  private:

@@ -41,15 +41,15 @@ int CudaDeviceCount();
 
 /// Reads a list of devices: "cpu", "cuda:1", "cuda:0-3", "cuda" (all GPUs), "auto" (all GPUs, else
 /// the CPU), and any of them joined by commas, as in "cuda:0,cuda:2-3". kInvalidArgument: not of
-/// that form, or names a device this machine does not have; the message says which there are.
+/// that form, or a device that this machine lacks; the message lists those it has.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text);
 
 namespace internal {
 /// ParseDevices for a machine with that many CUDA devices.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, int num_cuda_devices);
 
-/// The device of each of `world_size` ranks, dealt in order: devices[rank * num_devices /
-/// world_size].
+/// The device of each of `world_size` ranks, dealt in order:
+/// devices[rank * num_devices / world_size].
 std::vector<Device> DealDevices(const std::vector<Device>& devices, int world_size);
 }  // namespace internal
 

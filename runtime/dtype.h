@@ -35,15 +35,15 @@ struct BFloat16 {
 
 /// Size of one element in bytes.
 std::size_t SizeOf(DType dtype);
-/// "float32", "float16", "bfloat16", "float64", "int32", "int64"; "no element type" for a number
-/// that was cast to DType and is none, which every call refuses.
+/// "float32", "float16", "bfloat16", "float64", "int32", "int64"; "no element type" for a value
+/// outside the enumeration, which every call refuses.
 absl::string_view Name(DType dtype);
 bool IsFloating(DType dtype);
 /// Whether sums of `dtype` are taken in float32 and rounded once at the end: float16 and bfloat16.
 bool IsReducedPrecision(DType dtype);
 
-/// The inverse of Name(); also takes "float", "half", "bf16", "f16", "double". kInvalidArgument:
-/// none of them.
+/// The inverse of Name(); also takes "float", "half", "bf16", "f16", "double". kInvalidArgument: no
+/// such name.
 absl::StatusOr<DType> ParseDType(absl::string_view name);
 
 /// The DType of a C++ element type: `DTypeOf<float>() == DType::kFloat32`.
@@ -76,6 +76,7 @@ constexpr DType DTypeOf<std::int64_t>() {
 
 /// Calls `visitor.template operator()<T>()` with the element type of `dtype` and returns what it
 /// returns.
+///
 ///   VisitDType(dtype, [&]<typename T>() { Fill(static_cast<T*>(data), count); });
 template <typename Visitor>
 decltype(auto) VisitDType(DType dtype, Visitor&& visitor) {

@@ -26,47 +26,47 @@ struct ExecutorState;
 ///     return TrainStep(worker);   // four threads are in here at once
 ///   });
 ///
-/// Threads wait for work awake for 50 microseconds, in which they give their core to whoever wants
-/// it, and then asleep. A rank that
-/// fails makes every barrier created from this executor abort, so that no other rank waits for it.
-/// After a failure the executor is ready for the next Run; a thread that ended itself
-/// (pthread_exit) is replaced.
+/// A thread without work stays awake for 50 microseconds, yielding its core to any thread that
+/// wants it, and then sleeps. A rank that fails aborts every barrier created from this executor, so
+/// that no other rank waits for it. After a failure the executor is ready for the next Run; a
+/// thread that ended itself (pthread_exit) is replaced.
 ///
-/// A rank has the same Worker, at the same address, in every Run as long as the executor lives,
-/// after a failure too: what a task makes with it (tensors, layers, graphs) may be kept from one
-/// Run to the next, and a reference to it may be. What the tasks share by reference they share as
-/// threads do: reading it needs nothing, and a task that writes has it for itself.
+/// A rank has the same Worker, at the same address, in every Run for as long as the executor lives,
+/// after a failure too. So a task may keep a reference to it, and what was made with it (tensors,
+/// layers, graphs), from one Run to the next. Whatever the tasks capture by reference is shared by
+/// the ranks' threads: any of them may read what nobody writes.
 ///
 /// One Run at a time, from any thread but the ranks' own. The destructor waits for a Run in flight.
-/// Called from inside one of the executor's own tasks it waits for nothing: the Run in flight
-/// returns kFailedPrecondition, and the threads end with their tasks.
+/// Called from inside one of the executor's own tasks, it does not wait: the Run in flight returns
+/// kFailedPrecondition, and the threads end with their tasks.
 ///
-/// In a forked child Run returns kUnavailable, and the destructor returns at once. A child forked
-/// inside a task ends with it.
+/// In a forked child Run returns kUnavailable, and the destructor returns at once. A child that was
+/// forked inside a task ends with that task.
 class Executor {
  public:
   struct Options {
-    /// Ranks are dealt over the devices in order: rank r runs on devices[r * devices.size() /
-    /// world_size].
+    /// Ranks are dealt over the devices in order: rank r runs on
+    /// devices[r * devices.size() / world_size].
     std::vector<Device> devices = {Device::Cpu()};
-    /// How many ranks; 0 means one per device.
+    /// Number of ranks, at most 1000; 0 means one per device.
     int world_size = 0;
-    /// Binds each rank's thread to a core of its own: near its device, inside the mask that the
-    /// calling thread has, and where no other thread of the process is bound. Does nothing where
-    /// there are fewer such cores than ranks, or in a build without hwloc: see pinning(). Leave it
-    /// off where the host places threads itself.
+    /// Binds each rank's thread to a core of its own: near its device, within the calling thread's
+    /// CPU mask, and where no other thread of the process is bound. Does nothing if there are fewer
+    /// such cores than ranks, or in a build without hwloc: see pinning(). Leave it off where the
+    /// host places threads itself.
     bool pin_threads = false;
   };
 
-  /// kInvalidArgument: no device, world_size outside [1, 1000] or smaller than the number of
-  /// devices. kUnavailable: no such device here. kResourceExhausted: no more threads, or memory.
+  /// kInvalidArgument: no device, or a world_size that is not 0 and outside
+  /// [number of devices, 1000]. kUnavailable: a device that this build or machine lacks.
+  /// kResourceExhausted: the system gives no more threads, or no more memory.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(Options options);
   ~Executor();
 
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  /// These three stay the same for the executor's life, and any thread may ask, tasks too.
+  /// These four never change. Any thread may ask, a task's too.
   int world_size() const;
   /// The device of each rank.
   const std::vector<Device>& rank_devices() const;
@@ -76,20 +76,21 @@ class Executor {
   absl::string_view pinning() const;
 
   /// Runs `task` once per rank and returns when every rank has returned: OK, or the unchanged
-  /// status of the rank that failed first. An exception is a failure: kInternal with its type and
-  /// text, or kResourceExhausted for std::bad_alloc. kFailedPrecondition at once, and nothing runs,
-  /// when called from a task of this executor or while another Run is in flight. Everything the
-  /// caller wrote before is visible to the tasks, and everything they wrote is visible after.
+  /// status of the rank that failed first. Work that the tasks queued on GPUs may still be running
+  /// then. An exception is a failure: kInternal with its type and text, or kResourceExhausted for
+  /// std::bad_alloc. kFailedPrecondition, at once and without running anything, when called from a
+  /// task of this executor or while another Run is in flight. Everything that the caller wrote
+  /// before is visible to the tasks, and everything that they wrote is visible to it after.
   absl::Status Run(absl::FunctionRef<absl::Status(Worker&)> task);
 
-  /// The rank whose status the last Run returned; -1 if it was OK, or if there was none. For the
-  /// thread that calls Run, between two of them.
+  /// The rank whose status the last Run returned; -1 if that was OK, or there was no Run. For the
+  /// thread that calls Run, between two Runs.
   int failed_rank() const;
   /// The exception behind the last Run's status, for std::rethrow_exception; null if that rank did
-  /// not throw. Asked as failed_rank() is.
+  /// not throw. For the thread that calls Run, between two Runs.
   std::exception_ptr exception() const;
 
-  /// For CollectiveBarrier, which hears through it of tasks that start and end.
+  /// Internal: through these a CollectiveBarrier learns of tasks that start and end.
   const std::shared_ptr<internal::TaskObservers>& observers() const;
 
  private:

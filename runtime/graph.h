@@ -9,9 +9,9 @@
 
 namespace lockstep {
 
-/// What a rank queues on its stream, captured once as a CUDA graph. Layers, runtime math and
-/// collectives can all be captured; collectives have to be captured by all ranks alike, and are
-/// replayed by all ranks as often.
+/// What a rank queues on its stream, captured once as a CUDA graph and replayed without the host.
+/// Layers, runtime math and collectives can all be captured. All ranks must capture the same
+/// collectives in the same order, and replay them equally often.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Graph step, Graph::Capture(worker, [&]() -> absl::Status {
 ///     LOCKSTEP_ASSIGN_OR_RETURN(y, mlp.Forward(x, nullptr));   // recorded, not run
@@ -19,18 +19,18 @@ namespace lockstep {
 ///   }));
 ///   for (...) LOCKSTEP_RETURN_IF_ERROR(step.Launch());   // reads x, writes y, each time
 ///
-/// Whatever is read and written has its address recorded: the tensors of the host's must stay
-/// where they are. Tensors made while capturing keep their memory as long as the graph or they
-/// live. A host that captures the worker's stream by itself gets the same; it captures with
-/// cudaStreamCaptureModeThreadLocal. Used by the rank's thread alone; the worker's stream outlives
-/// it, and so do the groups whose collectives it holds.
+/// A graph records addresses: the memory that it reads and writes must stay where it is. A tensor
+/// made while capturing keeps its memory as long as the tensor or the graph lives. A host may
+/// capture the worker's stream itself, with cudaStreamCaptureModeThreadLocal, to the same effect.
+/// Used by the rank's thread alone. The worker's stream and the groups whose collectives it holds
+/// must outlive it.
 class Graph {
  public:
-  /// Calls `work` once and records what it queues. Returns its error, if it fails. kUnavailable:
-  /// the worker is on the CPU, or `work` did what cannot be recorded.
+  /// Calls `work` once and records what it queues; nothing of that runs. An error of `work` is
+  /// returned. kUnavailable: the worker is on the CPU, or `work` did what cannot be recorded.
   static absl::StatusOr<Graph> Capture(Worker& worker, absl::FunctionRef<absl::Status()> work);
 
-  /// Queues one replay on the worker's stream.
+  /// Queues one replay on the worker's stream, and returns before it is done.
   absl::Status Launch();
 
  private:

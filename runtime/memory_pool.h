@@ -1,4 +1,4 @@
-// Device memory that is asked of the system once and used again.
+// Device memory that is requested from the system once and used again.
 #ifndef LOCKSTEP_RUNTIME_MEMORY_POOL_H_
 #define LOCKSTEP_RUNTIME_MEMORY_POOL_H_
 
@@ -9,47 +9,47 @@
 
 namespace lockstep {
 
-/// Hands out blocks and takes them back when their last owner lets go. A block that came back
-/// serves the next request of its size class. Used by its rank's thread; blocks may be freed from
-/// any thread, and may outlive the pool, and any thread may read the figures.
+/// Hands out blocks of memory, and takes each back when its last owner lets go, for the next
+/// request of its size class. Used by its rank's thread. Blocks may be freed from any thread and
+/// may outlive the pool; any thread may read the figures.
 ///
-/// The pool has at most three times as many bytes as were ever in use at once. Where a new block
-/// would break that, those go back to the system that have lain free longest. So a process whose
-/// sizes change does not grow for ever, and a loop that asks for the same shapes, and whose blocks
-/// stay within the three times, asks nothing of the system after its first turn. All that is free
-/// goes back before memory runs out, and at Trim().
+/// A pool holds at most three times the bytes that were ever in use at once. Where a new block
+/// would exceed that, the blocks that have been free longest go back to the system. So a process
+/// whose sizes change does not grow for ever, and a loop over the same shapes, within the three
+/// times, requests nothing from the system after its first pass. Everything free goes back before
+/// memory runs out, and at Trim().
 ///
-/// Each rank has a pool of its own, and no pool gives away what another one keeps: where ranks
-/// share a device, and one of them needs what another has left free, trim the other's.
+/// Each rank has a pool of its own, and no pool returns what another one keeps: where ranks share a
+/// device and one needs what another has left free, trim the other's.
 ///
 /// On a GPU a block is for work on the pool's stream: it may serve the next request while work
-/// queued before still uses it, because the next owner's work is queued behind. A block asked for
-/// while the stream is being captured belongs to that graph until graph and owner are gone. Below
-/// the pool lies one of CUDA's (cudaMemPool_t), one for each rank: what goes back on account of
-/// the three times goes there, in the stream's order and without a wait, and from there to the
-/// device at Trim() or when memory runs out.
+/// queued earlier still uses it, because the next owner's work is queued behind that. A block
+/// requested while the stream is being captured belongs to that graph until both the graph and its
+/// owner are gone. Each rank's pool stands on a pool of CUDA's (cudaMemPool_t): blocks that exceed
+/// the three times go there, in stream order and without a wait, and from there to the device at
+/// Trim() or when memory runs out.
 class MemoryPool {
  public:
   virtual ~MemoryPool() = default;
 
   /// At least `bytes` bytes, aligned to 64 (on a GPU to 512), contents undefined.
-  /// kResourceExhausted: the device has no more, all that was free here having gone back. On a GPU
-  /// that one case waits for the stream, as Trim() does; while it is being captured, where that
-  /// cannot be, nothing goes back.
+  /// kResourceExhausted: the device has no more, although everything free here has gone back. On a
+  /// GPU that one case waits for the stream, as Trim() does; while the stream is being captured it
+  /// cannot, and nothing goes back.
   virtual absl::StatusOr<std::shared_ptr<void>> Allocate(std::int64_t bytes) = 0;
 
-  /// Gives all that is free back to the system (blocks below 2 MiB on the CPU: to malloc), and
-  /// returns how many bytes that were. On a GPU it waits for the work on the stream, and with it
-  /// for the peers that this waits for: all ranks may trim at once, and none has to.
-  /// kFailedPrecondition: the stream is being captured.
+  /// Returns everything free to the system (on the CPU, blocks below 2 MiB to malloc), and says how
+  /// many bytes that was. On a GPU it waits for the work on the stream, and so for the peers that
+  /// this work waits for: all ranks may trim at once, and none has to. kFailedPrecondition: the
+  /// stream is being captured.
   virtual absl::StatusOr<std::int64_t> Trim() = 0;
 
-  /// Bytes that the system has given and not got back: used and free ones, and on a GPU what
+  /// Bytes obtained from the system and not returned: used ones, free ones, and on a GPU what
   /// CUDA's pool keeps besides.
   virtual std::int64_t reserved_bytes() const = 0;
-  /// Bytes of the blocks that have an owner, as they were rounded up.
+  /// Bytes of the blocks that have an owner, rounded up to their size classes.
   virtual std::int64_t used_bytes() const = 0;
-  /// Bytes of the blocks that are kept for the next request.
+  /// Bytes of the blocks kept for the next request.
   virtual std::int64_t free_bytes() const = 0;
 
   /// A pool for work on `stream`. kUnavailable: this build or machine has no such device.

@@ -13,9 +13,11 @@ namespace lockstep {
 /// SplitMix64 (Steele, Lea and Flood, 2014) entered at its index-th state.
 float UniformAt(std::uint64_t seed, std::uint64_t index);
 
-/// Fills `out`, a [rows, columns] block of a matrix whose rows are `full_columns` wide, with the
-/// block's own part of the full matrix's uniform numbers in [-bound, bound): every split of one
-/// matrix gives the same full matrix.
+/// Fills `out`, a [rows, columns] block of a matrix of `full_columns` columns, with that block's
+/// part of the full matrix's uniform numbers in [-bound, bound), so that every split of a matrix
+/// gives the same full matrix. On the worker's stream; `out` is floating, with any strides.
+/// kInvalidArgument: another type or device, or not inside the matrix.
+///
 ///   out[i, j] = bound (2 UniformAt(seed, (first_row + i) full_columns + first_column + j) - 1)
 absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
                               std::int64_t first_row, std::int64_t first_column,

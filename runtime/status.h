@@ -8,14 +8,14 @@
 //   }
 //
 // Status codes that lockstep returns, and what a caller can do:
-// - kInvalidArgument: this rank asked for something that cannot be; mend the call.
+// - kInvalidArgument: this rank asked for something impossible; fix the call.
 // - kFailedPrecondition: the ranks asked for different things in one round, or the object is not in
 //   a state for the call.
 // - kDeadlineExceeded: a rank did not arrive in time; CollectiveBarrier::Reset(), then go on.
 // - kAborted: another rank failed, or the group was poisoned before; the message holds the first
 //   cause.
 // - kCancelled: stale; the call belongs to a round from before a Reset().
-// - kResourceExhausted: memory; without a text where there was none for it.
+// - kResourceExhausted: out of memory; without a text where there was no memory for one.
 // - kUnavailable: the device, feature or child process cannot serve the call.
 // - kInternal: a task threw, or a device failed for good.
 #ifndef LOCKSTEP_RUNTIME_STATUS_H_
@@ -53,22 +53,23 @@ auto OutOfMemoryAsStatus(Call&& call) -> decltype(call()) {
 
 }  // namespace lockstep::internal
 
-/// Stops the process when the condition is false. For lockstep's own bugs only: no call of a public
-/// header gets here by what a caller or the world does.
+/// Stops the process when the condition is false. For lockstep's own bugs only: nothing that a
+/// caller or the world does to a public function leads here.
 #define LOCKSTEP_CHECK(...)                 \
   (bool(__VA_ARGS__) ? static_cast<void>(0) \
                      : ::lockstep::internal::CheckFailed(__FILE__, __LINE__, #__VA_ARGS__))
 
-// The two below are one statement each, so that they may stand wherever a statement may: after an
-// `if` or `else` without braces, in a loop, behind a `case`. Their expression may hold commas, and
-// lambdas that use them too.
+// Each of the two below is one statement, and may stand wherever a statement may: after an `if` or
+// `else` without braces, in a loop, after a `case`. The expression may contain commas, and lambdas
+// that use these macros too.
 
 /// Returns the status of an expression from the enclosing function unless it is OK.
 #define LOCKSTEP_RETURN_IF_ERROR(...) \
   LOCKSTEP_INTERNAL_RETURN(LOCKSTEP_INTERNAL_CONCAT(lockstep_status_, __COUNTER__), __VA_ARGS__)
 
 /// Assigns the value of a StatusOr to `target`, or returns its status. `target` is what may stand
-/// before a `=`: it may declare a variable, and where it holds a comma it stands in parentheses.
+/// before a `=`: it may declare a variable; if it contains a comma, it goes in parentheses.
+///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({4}, DType::kFloat32));
 ///   LOCKSTEP_ASSIGN_OR_RETURN((const auto [loss, num_correct]), SoftmaxCrossEntropy(...));
 #define LOCKSTEP_ASSIGN_OR_RETURN(target, ...)                                  \

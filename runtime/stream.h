@@ -6,10 +6,10 @@
 
 namespace lockstep {
 
-/// A queue of device work, not owned: a copy names the same queue. The CPU's runs each operation at
-/// once on the calling thread, so there a call's work is done when the call returns. A CUDA stream
-/// (the host's or the executor's own) runs it later, in order; whoever made it keeps it alive. Any
-/// thread may copy, read and synchronize one; work is queued by its rank's thread alone.
+/// A queue of device work, not owned: a copy names the same queue. The CPU's stream runs each
+/// operation at once on the calling thread, so a call's work is done when the call returns. A CUDA
+/// stream (the host's or the executor's own) runs it later, in order, and is kept alive by its
+/// maker. Any thread may copy, read and synchronize one; only its rank's thread queues work.
 class Stream {
  public:
   /// The CPU's stream.
@@ -20,7 +20,7 @@ class Stream {
   constexpr Device device() const { return device_; }
   constexpr void* native() const { return native_; }
 
-  /// Returns when everything queued so far is done. At once on the CPU.
+  /// Returns when everything queued so far is done: on the CPU at once.
   absl::Status Synchronize() const;
 
  private:

@@ -15,14 +15,14 @@
 
 namespace lockstep {
 
-/// Extents, outermost first. Up to four live inside the object.
+/// Extents, outermost first. Up to four are stored without an allocation.
 using Shape = absl::InlinedVector<std::int64_t, 4>;
 
 /// "[2, 3]".
 std::string ToString(const Shape& shape);
 
 /// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, a product that does not
-/// fit in int64, or a number that was cast to DType and is none.
+/// fit in int64, or a value outside DType.
 absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype);
 
 /// A handle to a row-major array: shape, strides, element type, device and memory. Copies and
@@ -33,21 +33,21 @@ absl::StatusOr<std::int64_t> ContiguousBytes(const Shape& shape, DType dtype);
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor right, x.Slice(/*axis=*/1, 2, 2));   // [8, 2], strided
 ///   Tensor mine = Tensor::View(pointer, {8, 4}, DType::kFloat32);   // the host's own memory
 ///
-/// A handle belongs to its thread, like all that a rank owns; its copies may belong to others, and
-/// the last one may go on any thread. Nothing orders what they do to the elements: ranks may share
-/// memory that all of them only read, such as a view of one array of the host's, and whoever
-/// writes has it for himself until a Run or a collective comes between.
+/// A handle is used by one thread at a time; its copies may be used by others, and the last one may
+/// be destroyed on any thread. Nothing orders accesses to the elements: ranks may share memory that
+/// all of them only read, such as a view of one array of the host's. A rank that writes must be the
+/// only one to use that memory until a Run or a collective comes between.
 class Tensor {
  public:
   /// No elements: shape [0], float32, on the CPU.
   Tensor() : shape_({0}), strides_({1}) {}
 
-  /// Names memory that someone else owns and keeps alive, at least until the work that was queued
-  /// with it is done. `data` may be null where there are no elements. Anything else is taken as it
-  /// comes: a null with elements, and a shape or type that cannot be, are refused by the calls that
-  /// would touch the elements.
+  /// Names memory that someone else owns and keeps alive, at least until the work queued with it is
+  /// done. `data` may be null if there are no elements. Nothing is checked here: a null pointer
+  /// with elements, or an impossible shape or type, is refused by the calls that would touch the
+  /// elements.
   static Tensor View(void* data, Shape shape, DType dtype, Device device = Device::Cpu());
-  /// The same, and keeps `memory` alive.
+  /// The same, but keeps `memory` alive.
   static Tensor Own(std::shared_ptr<void> memory, Shape shape, DType dtype, Device device);
 
   const Shape& shape() const { return shape_; }
@@ -57,8 +57,7 @@ class Tensor {
   Device device() const { return device_; }
 
   int num_axes() const { return static_cast<int>(shape_.size()); }
-  /// The extent along `axis`; -1 is the last axis. -1, which is no extent, if there is no such
-  /// axis.
+  /// The extent along `axis` (-1: the last); -1, which is no extent, if there is no such axis.
   std::int64_t extent(int axis) const;
   /// Number of elements.
   std::int64_t size() const { return size_; }
@@ -74,13 +73,13 @@ class Tensor {
   }
 
   /// The part [begin, begin + length) along `axis` (-1: the last), sharing memory.
-  /// kInvalidArgument: no such axis, the range leaves it, or a shape that cannot be.
+  /// kInvalidArgument: no such axis, a range that leaves it, or an impossible shape.
   absl::StatusOr<Tensor> Slice(int axis, std::int64_t begin, std::int64_t length) const;
-  /// The same elements with the two axes exchanged, sharing memory: element [i, j] is [j, i] here.
-  /// kInvalidArgument: not two axes.
+  /// The same elements with the two axes exchanged, sharing memory: element [i, j] of this one is
+  /// [j, i] of the result. kInvalidArgument: not two axes.
   absl::StatusOr<Tensor> Transpose() const;
-  /// The same elements under another shape, sharing memory. kInvalidArgument: another number of
-  /// elements, or strided.
+  /// The same elements in another shape, sharing memory. kInvalidArgument: another number of
+  /// elements, or not contiguous.
   absl::StatusOr<Tensor> Reshape(Shape shape) const;
 
   /// "float32 [2, 3] on cpu".

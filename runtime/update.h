@@ -25,16 +25,21 @@ struct AdamWOptions {
   double weight_decay = 0.01;
 };
 
-/// velocity = momentum velocity + gradient + weight_decay master;  master -= learning_rate
-/// velocity;  value = master. All are contiguous and of one shape; gradient, velocity and master
-/// are all float32 or all float64. `value` may be `master` itself, or of a 16-bit type: then an
-/// element that is not what master rounds to has been written by somebody else since, and is taken
-/// as master first.
+/// One step of gradient descent with momentum, on the worker's stream:
+///
+///   velocity = momentum velocity + gradient + weight_decay master
+///   master   = master - learning_rate velocity
+///   value    = master, rounded to value's type
+///
+/// All are contiguous and of one shape; gradient, velocity and master are all float32 or all
+/// float64. `value` may be `master` itself, or of a 16-bit type: then an element that differs from
+/// what its master rounds to was written from outside since, and becomes the master first.
+/// kInvalidArgument: tensors that do not go together.
 absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
                        const Tensor& velocity, const Tensor& master, const Tensor& value);
 
-/// One AdamW step, the `step`-th counting from 1. Same tensors, with the running means of the
-/// gradient and of its square.
+/// One AdamW step, the `step`-th counting from 1. The tensors are as for SgdUpdate, with the
+/// running means of the gradient and of its square in place of the velocity.
 absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64_t step,
                          const Tensor& gradient, const Tensor& mean, const Tensor& mean_square,
                          const Tensor& master, const Tensor& value);

@@ -22,15 +22,15 @@ struct WorkerState;
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, Device::Cpu()));
 ///   LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({tokens, features}, DType::kFloat32));
 ///
-/// Used by that rank's thread alone, one thread at a time: between two Runs of an executor nobody
-/// uses its workers, and what never changes (rank, world_size, device, stream) any thread may read,
-/// as it may the figures of its memory(). Tensors may outlive it; on a GPU, a stream that the host
-/// gave outlives both. Copies are the same rank, with the same stream and memory.
+/// Used by that rank's thread alone; between two Runs of an executor nobody uses its workers. Any
+/// thread may read what never changes (rank, world_size, device, stream) and the figures of
+/// memory(). Tensors may outlive the worker; on a GPU, a stream given by the host must outlive
+/// both. Copies are the same rank, with the same stream and memory.
 class Worker {
  public:
-  /// On the stream that the host gives and keeps alive, or on a new one. kInvalidArgument: rank
-  /// outside [0, world_size), or a stream of another device, or of a context of the host's own (in
-  /// the driver's sense) there. kUnavailable: no such device here.
+  /// On a new stream, or on one that the host gives and keeps alive. kInvalidArgument: rank outside
+  /// [0, world_size), a stream of another device, or one of a CUDA context that the host created
+  /// itself. kUnavailable: a device that this build or machine lacks.
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device);
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device, Stream stream);
 
@@ -40,17 +40,17 @@ class Worker {
   const Stream& stream() const { return stream_; }
   MemoryPool& memory() const { return *memory_; }
 
-  /// Whether products of float32 on this worker's GPU may round their inputs to TF32: 10 bits of
-  /// mantissa, about 3 decimal digits, in return for speed. Off at first. No effect on the CPU, nor
-  /// on other types; a captured graph keeps what held at its capture.
+  /// Whether float32 products on this worker's GPU may round their inputs to TF32: 10 bits of
+  /// mantissa, about 3 decimal digits, in return for speed. Off by default. No effect on the CPU or
+  /// on other types. A captured graph keeps the setting of its capture.
   bool allow_tf32() const { return allow_tf32_; }
   void set_allow_tf32(bool allow) { allow_tf32_ = allow; }
 
-  /// Null on the CPU.
+  /// Internal; null on the CPU.
   const std::shared_ptr<internal::WorkerState>& state() const { return state_; }
 
-  /// A contiguous tensor in this rank's memory, contents undefined. kInvalidArgument: bad shape.
-  /// kResourceExhausted.
+  /// A contiguous tensor in this rank's memory, contents undefined. kInvalidArgument: an impossible
+  /// shape. kResourceExhausted: the device has no more memory.
   absl::StatusOr<Tensor> Empty(const Shape& shape, DType dtype) const;
   /// The same, every element 0.
   absl::StatusOr<Tensor> Zeros(const Shape& shape, DType dtype);

@@ -40,8 +40,8 @@ TEST_CASE(
     "a barrier word lets nobody leave before all have arrived, and shows what they wrote before") {
   for (const int num_ranks : {1, 2, 3, 8}) {
     Word word(num_ranks);
-    std::vector<int> written(static_cast<std::size_t>(num_ranks),
-                             0);  // plain: the word must order it
+    // Plain: the word must order it.
+    std::vector<int> written(static_cast<std::size_t>(num_ranks), 0);
     std::atomic<int> wrong{0};
     OnThreads(num_ranks, [&](int rank) {
       for (int round = 1; round <= 2000; ++round) {

@@ -143,14 +143,14 @@ absl::Status PerturbedCommunicator::Begin(CollectiveCall& call) {
     if (fault.rank != rank() || (fault.at.has_value() && *fault.at != kind)) continue;
     if ((fault.at.has_value() ? of_kind : of_all) != static_cast<std::uint64_t>(fault.nth))
       continue;
-    LOCKSTEP_RETURN_IF_ERROR(Suffer(fault, call));
+    LOCKSTEP_RETURN_IF_ERROR(Inject(fault, call));
   }
   return absl::OkStatus();
 }
 
 void PerturbedCommunicator::End() { Sleep(DelayOf(perturbation_, rank(), 2 * num_all_calls_ - 1)); }
 
-absl::Status PerturbedCommunicator::Suffer(const Fault& fault, CollectiveCall& call) {
+absl::Status PerturbedCommunicator::Inject(const Fault& fault, CollectiveCall& call) {
   const std::string what = absl::StrCat("injected fault: rank ", rank(), " at its ",
                                         call.Describe(), " number ", fault.nth);
   if (ChangesTheCall(fault.kind) && IsMeeting(call.kind)) {

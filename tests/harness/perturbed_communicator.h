@@ -25,14 +25,14 @@ enum class FaultKind : unsigned char {
 /// What goes wrong with one call of one rank: "rank 2 fails at its 5th all-reduce" is
 /// {.rank = 2, .at = CollectiveKind::kAllReduce, .nth = 5, .kind = FaultKind::kFail}.
 ///
-/// A wrong count or type of a call that has none (a barrier, a split, no elements) is refused:
+/// A wrong count or type for a call that has none (a barrier, a split, no elements) is refused:
 /// kInvalidArgument from that call.
 struct Fault {
   int rank = 0;
-  /// Calls of this kind are counted; all of them, if there is none. Those that are refused because
-  /// of the rank's own tensors are not.
+  /// Counts calls of this kind alone; by default all. Calls that are refused because of the rank's
+  /// own tensors do not count.
   std::optional<CollectiveKind> at = {};
-  /// From 1.
+  /// Which of them, from 1.
   int nth = 1;
   FaultKind kind = FaultKind::kFail;
   absl::Duration delay = absl::Milliseconds(10);
@@ -40,33 +40,32 @@ struct Fault {
 
 struct Perturbation {
   std::vector<Fault> faults = {};
-  /// Not 0: every call is delayed by chance before and after, differently on each rank and alike
-  /// for one seed, so that ranks come in changing orders.
+  /// If not 0, every call is delayed at random before and after, differently on each rank and the
+  /// same for one seed, so that the ranks come in changing orders.
   std::uint64_t seed = 0;
   absl::Duration most_delay = absl::Microseconds(200);
 };
 
 /// kInvalidArgument: a fault that could never happen (no such rank in a group of `world_size`, nth
-/// below 1, a wrong count or type of a barrier or split), or a delay that is negative or infinite.
+/// below 1, a wrong count or type for a barrier or split), or a delay that is negative or infinite.
 absl::Status CheckPerturbation(const Perturbation& perturbation, int world_size);
 
-/// The delay number `n` of a rank: 2 k before its call k (from 0, of any kind), 2 k + 1 after it.
-/// About half of them are 0, so that ranks collide as well; the others are spread over (0,
-/// most_delay).
+/// Delay number `n` of a rank: 2 k before its call k (from 0, of any kind), 2 k + 1 after it. About
+/// half of them are 0, so that ranks also collide; the others are spread over (0, most_delay).
 absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t n);
 
-/// A Communicator in front of another, for the code under test to use in its place. Where there is
-/// none, nothing is in the way: lockstep's path of data has no place to inject a fault. `inner`
-/// must outlive it. Where the perturbation cannot be (CheckPerturbation), every call returns that.
+/// A Communicator in front of another, for the code under test to use in its place: lockstep itself
+/// has no injection points in the path of data. `inner` must outlive it. With a perturbation that
+/// CheckPerturbation refuses, every call returns that error.
 class PerturbedCommunicator final : public Communicator {
  public:
   PerturbedCommunicator(Communicator& inner, Perturbation perturbation);
 
-  /// How long this end has slept so far, by chance and for its faults.
+  /// How long this end has slept so far, for random delays and for its faults.
   absl::Duration delayed() const { return delayed_; }
 
   CommunicatorStats stats() const override { return inner_.stats(); }
-  /// The new group's calls are delayed too, each end's in its own way, and have no faults.
+  /// The new group's calls are delayed too, each end's in its own way, but have no faults.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key) override;
   absl::Status Fail(absl::Status status) override { return inner_.Fail(std::move(status)); }
   absl::Status Synchronize() override { return inner_.Synchronize(); }
@@ -82,7 +81,7 @@ class PerturbedCommunicator final : public Communicator {
   // Before each call, which it may change: counts it, delays it, and does what its faults ask for.
   absl::Status Begin(CollectiveCall& call);
   void End();
-  absl::Status Suffer(const Fault& fault, CollectiveCall& call);
+  absl::Status Inject(const Fault& fault, CollectiveCall& call);
   absl::Status AskForLess(CollectiveCall& call);
   void Sleep(absl::Duration time);
 

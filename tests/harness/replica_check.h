@@ -21,14 +21,14 @@ class ReplicaCheck {
  public:
   explicit ReplicaCheck(Worker& worker) : worker_(worker) {}
 
-  /// Keeps a hash of the tensor's bits, under the name of the operation that made it. The tensor
+  /// Records a hash of the tensor's bits, under the name of the operation that made it. The tensor
   /// may be strided. Waits for the worker's stream. kInvalidArgument: it cannot be read.
   absl::Status Note(absl::string_view operation, const Tensor& tensor);
 
   /// A collective: OK if all ranks have noted the same operations, types, shapes and bits, in the
-  /// same order. kInternal, the same text on every rank but for names: the first record that
-  /// differs, and which ranks agree with each other; or that some noted more, where all else
-  /// agrees.
+  /// same order. kInternal, with the same text on every rank but for names: the first record that
+  /// differs, and which ranks agree with each other; or, where all else agrees, that some ranks
+  /// noted more.
   absl::Status Compare(Communicator& comm) const;
 
  private:

@@ -22,9 +22,14 @@ function(lockstep_target_defaults target)
   endif()
 endfunction()
 
-# lockstep_library(runtime SOURCES ... PUBLIC ... PRIVATE ...) makes lockstep::runtime.
+# lockstep_library(runtime SOURCES ... HEADERS ... PUBLIC ... PRIVATE ...) makes lockstep::runtime. HEADERS are the public ones:
+# they alone are installed, compiled alone by a test, and read by Doxygen. They are collected in the property
+# LOCKSTEP_PUBLIC_HEADERS, from the source root, and include public headers only (tools/lint).
 function(lockstep_library name)
-  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  cmake_parse_arguments(arg "" "" "SOURCES;HEADERS;PUBLIC;PRIVATE" ${ARGN})
+  file(RELATIVE_PATH folder "${PROJECT_SOURCE_DIR}" "${CMAKE_CURRENT_SOURCE_DIR}")
+  list(TRANSFORM arg_HEADERS PREPEND "${folder}/")
+  set_property(GLOBAL APPEND PROPERTY LOCKSTEP_PUBLIC_HEADERS ${arg_HEADERS})
   add_library(lockstep_${name} STATIC ${arg_SOURCES})
   add_library(lockstep::${name} ALIAS lockstep_${name})
   set_target_properties(lockstep_${name} PROPERTIES EXPORT_NAME ${name})

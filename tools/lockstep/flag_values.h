@@ -14,8 +14,8 @@ namespace lockstep::tools {
 /// Whether that is a sign or none, and digits, however many.
 bool IsWhole(absl::string_view text);
 
-/// Reads a whole number. Else `error` becomes what is wrong, to be put behind the text: "is not a
-/// number: ..." or "is out of range: ...", with the range.
+/// Reads a whole number. Else `error` becomes what is wrong, to be put behind the text:
+/// "is not a number: ..." or "is out of range: ...", with the range.
 template <typename T>
 bool ParseWhole(absl::string_view text, T lowest, T highest, T& value, std::string& error) {
   const bool whole = IsWhole(text);

@@ -50,7 +50,7 @@ BARRIER = [
            "if (!Exchange(seen, next)) continue; if (!last) return Wait(rank, next, timeout, patience, explain);"),
     Mutant(".arrived = true, .last = true}", ".arrived = true}"),
     Mutant("State next = seen; next.parked = false; next.generation", "State next = seen; next.generation"),
-    Mutant("(seen.generation + 1) & kGenerationMask", "(seen.generation + 1)"),
+    Mutant("kGeneration.Next(seen.generation)", "seen.generation"),
     Mutant("next.arrived = 0;", ""),
     # Poisoning.
     Mutant("while (seen.epoch == epoch && seen.poison == 0 && !TryPoison", "while (seen.poison == 0 && !TryPoison"),
@@ -80,12 +80,12 @@ BARRIER = [
     Mutant("State{.generation = seen.generation,", "State{",
            "who waits compares generations within one epoch, which may begin with any of them"),
     Mutant(".departed = seen.departed,", ""),
-    Mutant(".epoch = (seen.epoch + 1) & kEpochMask", ".epoch = seen.epoch"),
-    # The bits of the word.
-    Mutant("kGenerationMask = (1u << 19) - 1", "kGenerationMask = (1u << 20) - 1"),
-    Mutant("kPoisonMask = (1u << 11) - 1", "kPoisonMask = (1u << 9) - 1"),
-    Mutant("kCountMask = (1u << 10) - 1", "kCountMask = (1u << 9) - 1"),
-    Mutant("kEpochMask = (1u << 12) - 1", "kEpochMask = (1u << 11) - 1"),
+    Mutant(".epoch = kEpoch.Next(seen.epoch)", ".epoch = seen.epoch"),
+    # The bits of the word. A field that is too small, or where another one is, does not compile.
+    Mutant("return (value + 1) & max();", "return value + 1;"),
+    Mutant("static_cast<std::uint32_t>(word >> shift) & max()", "static_cast<std::uint32_t>(word >> shift)"),
+    Mutant("return std::uint64_t{value} << shift;", "return std::uint64_t{value << shift};"),
+    Mutant("static_cast<std::uint32_t>(Pack(state))", "static_cast<std::uint32_t>(Pack(state) >> 1)"),
     # Waiting.
     Mutant("if (seen.epoch != mine.epoch) {", "if (false) {"),
     Mutant("} else if (seen.generation != mine.generation) {", "} else if (false) {"),
