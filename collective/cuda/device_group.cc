@@ -11,52 +11,45 @@ namespace lockstep::internal::cuda {
 absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<const Stream> streams,
                                                                  std::chrono::nanoseconds timeout) {
   LOCKSTEP_CHECK(streams.size() <= kMostRanks);
-  std::unique_ptr<DeviceGroup> group(new DeviceGroup(streams, timeout));
-  const DeviceGuard guard(group->device(0));
-  void* memory = nullptr;
-  // Host and devices see it at one address.
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
-      group->device(0),
-      cudaHostAlloc(&memory, sizeof(HostWords), cudaHostAllocPortable | cudaHostAllocMapped));
-  group->words_ = new (memory) HostWords;
-  LOCKSTEP_RETURN_IF_ERROR(group->MakeSides());
-  return group;
-}
-
-absl::Status DeviceGroup::MakeSides() {
-  for (int rank = 0; rank < num_ranks(); ++rank) {
-    const DeviceGuard guard(device(rank));
-    Side& mine = side(rank);
-    int lowest = 0;
-    int highest = 0;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
-                                  cudaDeviceGetStreamPriorityRange(&lowest, &highest));
-    // Peers wait for what is put aside, so it goes first wherever both could.
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device(rank), cudaStreamCreateWithPriority(&mine.stream, cudaStreamNonBlocking, highest));
-    for (cudaEvent_t* event : {&mine.entered, &mine.left}) {
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
-                                    cudaEventCreateWithFlags(event, cudaEventDisableTiming));
-    }
+  LOCKSTEP_ASSIGN_OR_RETURN(PinnedMemory words,
+                            PinnedMemory::Create(streams.front().device(), sizeof(HostWords)));
+  std::vector<Side> sides;
+  for (const Stream& stream : streams) {
+    LOCKSTEP_ASSIGN_OR_RETURN(Side side, Side::Create(stream.device()));
+    sides.push_back(std::move(side));
   }
-  return absl::OkStatus();
+  return std::unique_ptr<DeviceGroup>(
+      new DeviceGroup(streams, timeout, std::move(words), std::move(sides)));
 }
 
-DeviceGroup::~DeviceGroup() {
-  if (words_ == nullptr) return;
-  // Nothing that waits is left behind, and nothing that uses what is freed now.
+absl::StatusOr<DeviceGroup::Side> DeviceGroup::Side::Create(Device device) {
+  const DeviceGuard guard(device);
+  int lowest = 0;
+  int highest = 0;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+  Side side;
+  // Peers wait for what is put aside, so it goes first wherever both could.
+  LOCKSTEP_ASSIGN_OR_RETURN(side.stream, OwnedStream::Create(device, highest));
+  LOCKSTEP_ASSIGN_OR_RETURN(side.entered, Event::Create(device));
+  LOCKSTEP_ASSIGN_OR_RETURN(side.left, Event::Create(device));
+  return side;
+}
+
+DeviceGroup::DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout,
+                         PinnedMemory words, std::vector<Side> sides)
+    : streams_(streams.begin(), streams.end()),
+      timeout_(timeout),
+      memory_of_words_(std::move(words)),
+      words_(new (memory_of_words_.get()) HostWords),
+      sides_(std::move(sides)) {}
+
+DeviceGroup::~DeviceGroup() { Drain(); }
+
+void DeviceGroup::Drain() {
   Abort();
-  for (int rank = 0; rank < num_ranks(); ++rank) Synchronize(rank).IgnoreError();
   for (int rank = 0; rank < num_ranks(); ++rank) {
-    const DeviceGuard guard(device(rank));
-    const Side& mine = side(rank);
-    for (const cudaEvent_t event : {mine.entered, mine.left}) {
-      if (event != nullptr) cudaEventDestroy(event);
-    }
-    if (mine.stream != nullptr) cudaStreamDestroy(mine.stream);
+    if (HasContext(device(rank))) Synchronize(rank).IgnoreError();
   }
-  const DeviceGuard guard(device(0));
-  cudaFreeHost(words_);
 }
 
 std::vector<Device> DeviceGroup::devices() const {
@@ -66,15 +59,16 @@ std::vector<Device> DeviceGroup::devices() const {
 }
 
 Stream DeviceGroup::stream(int rank) const {
-  return side(rank).in_use ? Stream(device(rank), side(rank).stream)
+  return side(rank).in_use ? Stream(device(rank), side(rank).stream.get())
                            : streams_[static_cast<std::size_t>(rank)];
 }
 
 absl::Status DeviceGroup::EnterSideStream(int rank) {
   const DeviceGuard guard(device(rank));
   Side& mine = side(rank);
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.entered, main(rank)));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamWaitEvent(mine.stream, mine.entered, 0));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.entered.get(), main(rank)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
+                                cudaStreamWaitEvent(mine.stream.get(), mine.entered.get(), 0));
   mine.in_use = true;
   return absl::OkStatus();
 }
@@ -83,13 +77,14 @@ absl::Status DeviceGroup::LeaveSideStream(int rank) {
   const DeviceGuard guard(device(rank));
   Side& mine = side(rank);
   mine.in_use = false;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.left, mine.stream));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.left.get(), mine.stream.get()));
   return absl::OkStatus();
 }
 
 absl::Status DeviceGroup::JoinSideStream(int rank) const {
   const DeviceGuard guard(device(rank));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamWaitEvent(main(rank), side(rank).left, 0));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
+                                cudaStreamWaitEvent(main(rank), side(rank).left.get(), 0));
   return absl::OkStatus();
 }
 
@@ -125,14 +120,14 @@ absl::Status DeviceGroup::Health() const {
 absl::Status DeviceGroup::Synchronize(int rank) const {
   const DeviceGuard guard(device(rank));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(main(rank)));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(side(rank).stream));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(side(rank).stream.get()));
   return absl::OkStatus();
 }
 
 absl::Status DeviceGroup::QueueFirstKernels() {
   for (int rank = 0; rank < num_ranks(); ++rank) {
     const DeviceGuard guard(device(rank));
-    for (const cudaStream_t stream : {main(rank), side(rank).stream}) {
+    for (const cudaStream_t stream : {main(rank), side(rank).stream.get()}) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
                                     LaunchWritePattern(nullptr, /*words=*/0, /*seed=*/0, stream));
     }
@@ -146,7 +141,7 @@ absl::Status DeviceGroup::AwaitIdle() const {
   const auto deadline = std::chrono::steady_clock::now() + timeout_;
   for (int rank = 0; rank < num_ranks(); ++rank) {
     const DeviceGuard guard(device(rank));
-    for (const cudaStream_t stream : {main(rank), side(rank).stream}) {
+    for (const cudaStream_t stream : {main(rank), side(rank).stream.get()}) {
       cudaError_t error = cudaErrorNotReady;
       while ((error = QueryStream(stream)) == cudaErrorNotReady) {
         if (std::chrono::steady_clock::now() > deadline) {

@@ -9,7 +9,7 @@
 #include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/collective/cuda/reach.h"
 #include "lockstep/collective/transport.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
@@ -50,6 +50,8 @@ class DeviceGroup {
   void Abort();
   /// AwaitIdle, and all is usable again.
   absl::Status Reset();
+  /// Aborts, and returns when no work is left that uses what the ranks share.
+  void Drain();
 
  private:
   // In host memory that the devices see: a line for each writer.
@@ -60,16 +62,17 @@ class DeviceGroup {
 
   // A rank's own, and its thread's.
   struct Side {
-    cudaStream_t stream = nullptr;
+    static absl::StatusOr<Side> Create(Device device);
+
+    OwnedStream stream;
     // The rank's stream when it was last entered, and its own end when it was last left.
-    cudaEvent_t entered = nullptr;
-    cudaEvent_t left = nullptr;
+    Event entered;
+    Event left;
     bool in_use = false;
   };
 
-  DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout)
-      : streams_(streams.begin(), streams.end()), timeout_(timeout), sides_(streams.size()) {}
-  absl::Status MakeSides();
+  DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout,
+              PinnedMemory words, std::vector<Side> sides);
   Side& side(int rank) { return sides_[static_cast<std::size_t>(rank)]; }
   const Side& side(int rank) const { return sides_[static_cast<std::size_t>(rank)]; }
   cudaStream_t main(int rank) const {
@@ -78,8 +81,9 @@ class DeviceGroup {
 
   const std::vector<Stream> streams_;
   const std::chrono::nanoseconds timeout_;
+  const PinnedMemory memory_of_words_;
+  HostWords* const words_;
   std::vector<Side> sides_;
-  HostWords* words_ = nullptr;
 };
 
 /// A transport over a group of devices: what does not depend on how the data moves.

@@ -10,37 +10,22 @@ namespace {
 // which everybody may wait for it, so that a wait never finds an old one.
 class OrderedTransport final : public DeviceTransport {
  public:
-  explicit OrderedTransport(std::unique_ptr<DeviceGroup> group)
-      : DeviceTransport(std::move(group), /*by_peers=*/true),
-        events_(static_cast<std::size_t>(group_->num_ranks())) {}
-  ~OrderedTransport() override {
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      const DeviceGuard guard(group_->device(rank));
-      for (const cudaEvent_t event : {EventsOf(rank).ready, EventsOf(rank).done}) {
-        if (event != nullptr) cudaEventDestroy(event);
-      }
-    }
-  }
+  // A rank's own.
+  struct Events {
+    Event ready;
+    Event done;
+  };
 
-  absl::Status MakeEvents() {
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      const Device device = group_->device(rank);
-      const DeviceGuard guard(device);
-      for (cudaEvent_t* event : {&EventsOf(rank).ready, &EventsOf(rank).done}) {
-        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                      cudaEventCreateWithFlags(event, cudaEventDisableTiming));
-      }
-    }
-    return absl::OkStatus();
-  }
+  OrderedTransport(std::unique_ptr<DeviceGroup> group, std::vector<Events> events)
+      : DeviceTransport(std::move(group), /*by_peers=*/true), events_(std::move(events)) {}
 
   absl::string_view name() const override { return "ordered"; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
     if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
     const DeviceGuard guard(group_->device(rank));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank),
-                                  cudaEventRecord(EventsOf(rank).ready, group_->native(rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        group_->device(rank), cudaEventRecord(EventsOf(rank).ready.get(), group_->native(rank)));
     return absl::OkStatus();
   }
 
@@ -55,7 +40,7 @@ class OrderedTransport final : public DeviceTransport {
     LOCKSTEP_RETURN_IF_ERROR(WaitForOthers(round.rank, &Events::ready));
     LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(round.rank)));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device, cudaEventRecord(EventsOf(round.rank).done, group_->native(round.rank)));
+        device, cudaEventRecord(EventsOf(round.rank).done.get(), group_->native(round.rank)));
     return absl::OkStatus();
   }
 
@@ -65,33 +50,32 @@ class OrderedTransport final : public DeviceTransport {
   }
 
  private:
-  struct Events {
-    cudaEvent_t ready = nullptr;
-    cudaEvent_t done = nullptr;
-  };
+  const Events& EventsOf(int rank) const { return events_[static_cast<std::size_t>(rank)]; }
 
-  Events& EventsOf(int rank) { return events_[static_cast<std::size_t>(rank)]; }
-
-  absl::Status WaitForOthers(int rank, cudaEvent_t Events::*event) {
+  absl::Status WaitForOthers(int rank, Event Events::*event) {
     for (int other = 0; other < group_->num_ranks(); ++other) {
       if (other == rank) continue;
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
           group_->device(rank),
-          cudaStreamWaitEvent(group_->native(rank), EventsOf(other).*event, 0));
+          cudaStreamWaitEvent(group_->native(rank), (EventsOf(other).*event).get(), 0));
     }
     return absl::OkStatus();
   }
 
-  std::vector<Events> events_;
+  const std::vector<Events> events_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(
     std::unique_ptr<DeviceGroup> group) {
-  auto transport = std::make_unique<OrderedTransport>(std::move(group));
-  LOCKSTEP_RETURN_IF_ERROR(transport->MakeEvents());
-  return transport;
+  std::vector<OrderedTransport::Events> events;
+  for (const Device device : group->devices()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(Event ready, Event::Create(device));
+    LOCKSTEP_ASSIGN_OR_RETURN(Event done, Event::Create(device));
+    events.push_back({std::move(ready), std::move(done)});
+  }
+  return std::make_unique<OrderedTransport>(std::move(group), std::move(events));
 }
 
 }  // namespace lockstep::internal::cuda

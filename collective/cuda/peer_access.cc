@@ -15,64 +15,56 @@ constexpr auto kLimit = std::chrono::seconds(5);
 // A device's memory and stream for the proof: the pattern, and the count of wrong words behind it.
 class Bench {
  public:
-  explicit Bench(Device device) : device_(device) {}
-  ~Bench() {
-    const DeviceGuard guard(device_);
-    if (stream_ != nullptr) cudaStreamDestroy(stream_);
-    if (words_ != nullptr) cudaFree(words_);
-  }
-  Bench(const Bench&) = delete;
-  Bench& operator=(const Bench&) = delete;
-
-  absl::Status Prepare() {
-    const DeviceGuard guard(device_);
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device_, cudaMalloc(reinterpret_cast<void**>(&words_), kBytes + sizeof(std::uint32_t)));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_,
-                                  cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    return absl::OkStatus();
+  static absl::StatusOr<Bench> Create(Device device) {
+    LOCKSTEP_ASSIGN_OR_RETURN(DeviceMemory memory,
+                              DeviceMemory::Create(device, kBytes + sizeof(std::uint32_t)));
+    LOCKSTEP_ASSIGN_OR_RETURN(OwnedStream stream, OwnedStream::Create(device));
+    return Bench(std::move(memory), std::move(stream));
   }
 
-  Device device() const { return device_; }
-  std::uint32_t* words() const { return words_; }
-  cudaStream_t stream() const { return stream_; }
+  Device device() const { return stream_.device(); }
+  std::uint32_t* words() const { return static_cast<std::uint32_t*>(memory_.get()); }
+  cudaStream_t stream() const { return stream_.get(); }
 
   // Waits for the stream, but not for ever.
   absl::Status Wait() const {
     const auto deadline = std::chrono::steady_clock::now() + kLimit;
     cudaError_t error = cudaErrorNotReady;
-    while ((error = QueryStream(stream_)) == cudaErrorNotReady) {
+    while ((error = QueryStream(stream())) == cudaErrorNotReady) {
       if (std::chrono::steady_clock::now() > deadline) {
         return absl::UnavailableError("it took more than 5 s");
       }
       std::this_thread::yield();
     }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, error);
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(), error);
     return absl::OkStatus();
   }
 
-  // This device's kernels read `words` and find the pattern.
-  absl::Status Expect(const std::uint32_t* words, std::uint32_t seed, absl::string_view what) {
-    const DeviceGuard guard(device_);
-    std::uint32_t* const wrong = words_ + kWords;
+  // This device's kernels read `found` and find the pattern.
+  absl::Status Expect(const std::uint32_t* found, std::uint32_t seed,
+                      absl::string_view what) const {
+    const DeviceGuard guard(device());
+    std::uint32_t* const wrong = words() + kWords;
     std::uint32_t count = 0;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemsetAsync(wrong, 0, sizeof(count), stream_));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchCountWrong(words, kWords, seed, wrong, stream_));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(), cudaMemsetAsync(wrong, 0, sizeof(count), stream()));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(), LaunchCountWrong(found, kWords, seed, wrong, stream()));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device_, cudaMemcpyAsync(&count, wrong, sizeof(count), cudaMemcpyDeviceToHost, stream_));
+        device(), cudaMemcpyAsync(&count, wrong, sizeof(count), cudaMemcpyDeviceToHost, stream()));
     LOCKSTEP_RETURN_IF_ERROR(Wait());
     if (count == 0) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat(what, " lost ", count, " of ", kWords, " words"));
   }
 
  private:
-  const Device device_;
-  std::uint32_t* words_ = nullptr;
-  cudaStream_t stream_ = nullptr;
+  Bench(DeviceMemory memory, OwnedStream stream)
+      : memory_(std::move(memory)), stream_(std::move(stream)) {}
+
+  DeviceMemory memory_;
+  OwnedStream stream_;
 };
 
 // Everything that crosses from `from` to the memory of `to`.
-absl::Status ProvePair(Bench& from, Bench& to, std::uint32_t seed, bool spoil) {
+absl::Status ProvePair(const Bench& from, const Bench& to, std::uint32_t seed, bool spoil) {
   const DeviceGuard guard(from.device());
   LOCKSTEP_RETURN_IF_CUDA_ERROR(from.device(),
                                 LaunchWritePattern(to.words(), kWords, seed, from.stream()));
@@ -115,29 +107,28 @@ absl::Status EnablePeerAccess(Device from, Device to) {
 }
 
 absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
-  std::vector<std::unique_ptr<Bench>> benches;
-  for (int rank = 0; rank < group.num_ranks(); ++rank) {
-    const Device device = group.device(rank);
+  std::vector<Bench> benches;
+  for (const Device device : group.devices()) {
     const bool known = std::any_of(benches.begin(), benches.end(),
-                                   [&](const auto& bench) { return bench->device() == device; });
+                                   [&](const Bench& bench) { return bench.device() == device; });
     if (known) continue;
-    benches.push_back(std::make_unique<Bench>(device));
-    LOCKSTEP_RETURN_IF_ERROR(benches.back()->Prepare());
+    LOCKSTEP_ASSIGN_OR_RETURN(Bench bench, Bench::Create(device));
+    benches.push_back(std::move(bench));
   }
   std::uint32_t seed = 1;
-  for (auto& from : benches) {
-    for (auto& to : benches) {
-      if (from == to) continue;
-      LOCKSTEP_RETURN_IF_ERROR(EnablePeerAccess(from->device(), to->device()));
+  for (const Bench& from : benches) {
+    for (const Bench& to : benches) {
+      if (&from == &to) continue;
+      LOCKSTEP_RETURN_IF_ERROR(EnablePeerAccess(from.device(), to.device()));
     }
   }
-  for (auto& from : benches) {
-    for (auto& to : benches) {
-      if (from == to) continue;
-      const absl::Status proof = ProvePair(*from, *to, seed++, spoil);
+  for (const Bench& from : benches) {
+    for (const Bench& to : benches) {
+      if (&from == &to) continue;
+      const absl::Status proof = ProvePair(from, to, seed++, spoil);
       if (proof.ok()) continue;
-      return absl::UnavailableError(absl::StrCat("from ", from->device().ToString(), " to ",
-                                                 to->device().ToString(), ": ", proof.message()));
+      return absl::UnavailableError(absl::StrCat("from ", from.device().ToString(), " to ",
+                                                 to.device().ToString(), ": ", proof.message()));
     }
   }
   return absl::OkStatus();

@@ -6,38 +6,6 @@
 namespace lockstep::internal::cuda {
 namespace {
 
-// Memory of one device, freed with its owner.
-class DeviceBuffer {
- public:
-  DeviceBuffer() = default;
-  ~DeviceBuffer() {
-    if (data_ == nullptr) return;
-    const DeviceGuard guard(device_);
-    cudaFree(data_);
-  }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-
-  absl::Status Allocate(Device device, std::int64_t bytes) {
-    const DeviceGuard guard(device);
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMalloc(&data_, static_cast<std::size_t>(bytes)));
-    device_ = device;
-    bytes_ = static_cast<std::size_t>(bytes);
-    return absl::OkStatus();
-  }
-  absl::Status QueueZero(cudaStream_t stream) {
-    const DeviceGuard guard(device_);
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemsetAsync(data_, 0, bytes_, stream));
-    return absl::OkStatus();
-  }
-  void* data() const { return data_; }
-
- private:
-  Device device_ = Device::Cpu();
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
-
 bool IsAligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
 class PeerTransport final : public DeviceTransport {
@@ -49,21 +17,15 @@ class PeerTransport final : public DeviceTransport {
 
   ~PeerTransport() override {
     // Kernels of one rank use the buffers of all.
-    group_->Abort();
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) group_->Synchronize(rank).IgnoreError();
+    group_->Drain();
   }
 
   absl::Status Allocate() {
     const int num_ranks = group_->num_ranks();
     if (num_ranks == 1) return absl::OkStatus();
     for (int rank = 0; rank < num_ranks; ++rank) {
-      const Device device = group_->device(rank);
-      Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
-      absl::Status allocated = mine.inbox.Allocate(device, sizeof(Inbox));
-      allocated.Update(mine.lines.Allocate(device, Layout().buffer_bytes(num_ranks)));
-      allocated.Update(mine.tiles.Allocate(
-          device,
-          PushLayout::BufferBytes(num_ranks, tuning_.push_blocks, tuning_.push_tile_bytes)));
+      const absl::Status allocated =
+          AllocateFor(group_->device(rank), ranks_[static_cast<std::size_t>(rank)]);
       if (allocated.ok()) continue;
       return absl::Status(allocated.code(), absl::StrCat("peer transport: the buffers of rank ",
                                                          rank, ": ", allocated.message()));
@@ -115,10 +77,22 @@ class PeerTransport final : public DeviceTransport {
 
  private:
   struct Buffers {
-    DeviceBuffer inbox;
-    DeviceBuffer lines;
-    DeviceBuffer tiles;
+    DeviceMemory inbox;
+    DeviceMemory lines;
+    DeviceMemory tiles;
   };
+
+  absl::Status AllocateFor(Device device, Buffers& buffers) const {
+    const int num_ranks = group_->num_ranks();
+    LOCKSTEP_ASSIGN_OR_RETURN(buffers.inbox, DeviceMemory::Create(device, sizeof(Inbox)));
+    LOCKSTEP_ASSIGN_OR_RETURN(buffers.lines,
+                              DeviceMemory::Create(device, Layout().buffer_bytes(num_ranks)));
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        buffers.tiles,
+        DeviceMemory::Create(device, PushLayout::BufferBytes(num_ranks, tuning_.push_blocks,
+                                                             tuning_.push_tile_bytes)));
+    return absl::OkStatus();
+  }
 
   LinesLayout Layout() const {
     return {tuning_.max_lines_bytes, tuning_.lines_blocks, tuning_.lines_threads};
@@ -136,9 +110,14 @@ class PeerTransport final : public DeviceTransport {
   // Tiles are guarded by the inbox's counters, lines by the number that they carry.
   absl::Status ZeroAll() {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      Buffers& mine = ranks_[static_cast<std::size_t>(rank)];
-      LOCKSTEP_RETURN_IF_ERROR(mine.inbox.QueueZero(group_->native(rank)));
-      LOCKSTEP_RETURN_IF_ERROR(mine.lines.QueueZero(group_->native(rank)));
+      const Device device = group_->device(rank);
+      const DeviceGuard guard(device);
+      const Buffers& mine = BuffersOf(rank);
+      const auto lines_bytes = static_cast<std::size_t>(Layout().buffer_bytes(group_->num_ranks()));
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(
+          device, cudaMemsetAsync(mine.inbox.get(), 0, sizeof(Inbox), group_->native(rank)));
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(
+          device, cudaMemsetAsync(mine.lines.get(), 0, lines_bytes, group_->native(rank)));
     }
     return group_->AwaitIdle();
   }
@@ -149,7 +128,7 @@ class PeerTransport final : public DeviceTransport {
                    .inbox = {},
                    .watch = group_->watch(round)};
     for (int r = 0; r < peers.num_ranks; ++r) {
-      peers.inbox[r] = static_cast<Inbox*>(BuffersOf(r).inbox.data());
+      peers.inbox[r] = static_cast<Inbox*>(BuffersOf(r).inbox.get());
     }
     peers.watch.lookout = &peers.inbox[round.rank]->lookout;
     return peers;
@@ -171,7 +150,7 @@ class PeerTransport final : public DeviceTransport {
     const CollectiveCall& mine = round.mine();
     LinesWork work = {};
     work.peers = PeersOf(round);
-    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.data();
+    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.get();
     work.layout = Layout();
     work.in = mine.in;
     work.out = mine.out;
@@ -190,7 +169,7 @@ class PeerTransport final : public DeviceTransport {
                          .plan = plan,
                          .dtype = round.mine().dtype,
                          .op = round.mine().op};
-    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.data();
+    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.get();
     LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
                                   LaunchExchange(work, group_->native(round.rank)));
     return absl::OkStatus();
@@ -201,7 +180,7 @@ class PeerTransport final : public DeviceTransport {
     PushWork work = {};
     work.peers = PeersOf(round);
     for (int r = 0; r < round.world_size(); ++r) {
-      work.tiles[r] = BuffersOf(r).tiles.data();
+      work.tiles[r] = BuffersOf(r).tiles.get();
       work.out[r] = round.calls[static_cast<std::size_t>(r)]->out;
     }
     work.in = mine.in;

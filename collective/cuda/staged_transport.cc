@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "lockstep/collective/cuda/moves.h"
@@ -19,39 +19,19 @@ class StagedTransport final : public DeviceTransport {
 
   ~StagedTransport() override {
     // One rank's work reads the memory of all.
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      group_->Synchronize(rank).IgnoreError();
-      const DeviceGuard guard(group_->device(rank));
-      if (Of(rank).up != nullptr) cudaStreamSynchronize(Of(rank).up);
-    }
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      const DeviceGuard guard(group_->device(rank));
-      Rank& mine = Of(rank);
-      for (const cudaEvent_t event : mine.pieces) cudaEventDestroy(event);
-      for (const cudaEvent_t event : {mine.ready, mine.done}) {
-        if (event != nullptr) cudaEventDestroy(event);
-      }
-      if (mine.up != nullptr) cudaStreamDestroy(mine.up);
-      if (mine.outbox != nullptr) cudaFreeHost(mine.outbox);
-    }
+    group_->Drain();
+    SynchronizeCopies().IgnoreError();
   }
 
   absl::Status Make() {
     for (int rank = 0; rank < group_->num_ranks(); ++rank) {
       const Device device = group_->device(rank);
-      const DeviceGuard guard(device);
       Rank& mine = Of(rank);
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                    cudaStreamCreateWithFlags(&mine.up, cudaStreamNonBlocking));
-      for (cudaEvent_t* event : {&mine.ready, &mine.done}) {
-        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                      cudaEventCreateWithFlags(event, cudaEventDisableTiming));
-      }
-      for (int piece = 0; piece < StagedPieces::kMost; ++piece) {
-        cudaEvent_t event = nullptr;
-        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                      cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-        mine.pieces.push_back(event);
+      LOCKSTEP_ASSIGN_OR_RETURN(mine.up, OwnedStream::Create(device));
+      LOCKSTEP_ASSIGN_OR_RETURN(mine.ready, Event::Create(device));
+      LOCKSTEP_ASSIGN_OR_RETURN(mine.done, Event::Create(device));
+      for (Event& piece : mine.pieces) {
+        LOCKSTEP_ASSIGN_OR_RETURN(piece, Event::Create(device));
       }
     }
     return absl::OkStatus();
@@ -72,20 +52,21 @@ class StagedTransport final : public DeviceTransport {
     const auto size = static_cast<std::int64_t>(SizeOf(mine.dtype));
     LOCKSTEP_RETURN_IF_ERROR(Grow(device, state, mine.in_count() * size));
     // Behind the input, and behind all who read the outbox in the round before (see Finish).
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.ready, group_->native(rank)));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamWaitEvent(state.up, state.ready, 0));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.ready.get(), group_->native(rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                  cudaStreamWaitEvent(state.up.get(), state.ready.get(), 0));
     const StagedPieces pieces(mine);
     for (int piece = 0; piece < pieces.count(); ++piece) {
       const std::int64_t begin = pieces[piece].begin * size;
       const std::int64_t end = pieces[piece].end * size;
       if (end > begin) {
         LOCKSTEP_RETURN_IF_CUDA_ERROR(
-            device, cudaMemcpyAsync(state.outbox + begin, static_cast<const char*>(mine.in) + begin,
+            device, cudaMemcpyAsync(static_cast<char*>(state.outbox.get()) + begin,
+                                    static_cast<const char*>(mine.in) + begin,
                                     static_cast<std::size_t>(end - begin), cudaMemcpyDeviceToHost,
-                                    state.up));
+                                    state.up.get()));
       }
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaEventRecord(state.pieces[static_cast<std::size_t>(piece)], state.up));
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.piece(piece), state.up.get()));
     }
     return absl::OkStatus();
   }
@@ -105,7 +86,7 @@ class StagedTransport final : public DeviceTransport {
     std::vector<const CollectiveCall*> pointers;
     for (int rank = 0; rank < round.world_size(); ++rank) {
       calls.push_back(*round.calls[static_cast<std::size_t>(rank)]);
-      if (rank != round.rank) calls.back().in = Of(rank).outbox;
+      if (rank != round.rank) calls.back().in = Of(rank).outbox.get();
     }
     for (const CollectiveCall& call : calls) pointers.push_back(&call);
     const Round staged{
@@ -115,13 +96,12 @@ class StagedTransport final : public DeviceTransport {
       for (int rank = 0; rank < round.world_size(); ++rank) {
         // Its own too: what comes behind may spoil its input, or be the output in its place.
         if (!IsRead(rank, round.mine())) continue;
-        LOCKSTEP_RETURN_IF_CUDA_ERROR(
-            device,
-            cudaStreamWaitEvent(stream, Of(rank).pieces[static_cast<std::size_t>(piece)], 0));
+        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                      cudaStreamWaitEvent(stream, Of(rank).piece(piece), 0));
       }
       LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, group_->stream(round.rank), pieces[piece]));
     }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(Of(round.rank).done, stream));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(Of(round.rank).done.get(), stream));
     return absl::OkStatus();
   }
 
@@ -131,32 +111,44 @@ class StagedTransport final : public DeviceTransport {
     const DeviceGuard guard(device);
     for (int other = 0; other < group_->num_ranks(); ++other) {
       if (other == rank) continue;
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                    cudaStreamWaitEvent(group_->native(rank), Of(other).done, 0));
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(
+          device, cudaStreamWaitEvent(group_->native(rank), Of(other).done.get(), 0));
     }
     return absl::OkStatus();
   }
 
   absl::Status Reset() override {
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      const DeviceGuard guard(group_->device(rank));
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(rank), cudaStreamSynchronize(Of(rank).up));
-    }
+    LOCKSTEP_RETURN_IF_ERROR(SynchronizeCopies());
     return group_->Reset();
   }
 
  private:
   struct Rank {
     // On which the input goes up, and the memory that it goes to.
-    cudaStream_t up = nullptr;
-    char* outbox = nullptr;
+    OwnedStream up;
+    PinnedMemory outbox;
     std::atomic<std::int64_t> outbox_bytes{0};  // asked for from any thread
-    cudaEvent_t ready = nullptr;
-    cudaEvent_t done = nullptr;
-    std::vector<cudaEvent_t> pieces;
+    Event ready;
+    Event done;
+    std::array<Event, StagedPieces::kMost> pieces;
+
+    cudaEvent_t piece(int index) const { return pieces[static_cast<std::size_t>(index)].get(); }
   };
 
   Rank& Of(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
+
+  // Returns when no input is on its way up.
+  absl::Status SynchronizeCopies() const {
+    absl::Status status;
+    for (const Rank& rank : ranks_) {
+      const Device device = rank.up.device();
+      if (rank.up.get() == nullptr || !HasContext(device)) continue;
+      const DeviceGuard guard(device);
+      const cudaError_t error = cudaStreamSynchronize(rank.up.get());
+      if (error != cudaSuccess) status.Update(Error(error, "cudaStreamSynchronize", device));
+    }
+    return status;
+  }
 
   // Only the root's input of a broadcast is.
   static bool IsRead(int rank, const CollectiveCall& call) {
@@ -166,17 +158,12 @@ class StagedTransport final : public DeviceTransport {
   // Nobody reads the old outbox any more when this rank's stream is done.
   static absl::Status Grow(Device device, Rank& rank, std::int64_t bytes) {
     if (bytes <= rank.outbox_bytes) return absl::OkStatus();
-    if (rank.outbox != nullptr) {
+    if (rank.outbox_bytes > 0) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaDeviceSynchronize());
-      cudaFreeHost(rank.outbox);
-      rank.outbox = nullptr;
+      rank.outbox = {};
       rank.outbox_bytes = 0;
     }
-    void* memory = nullptr;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                  cudaHostAlloc(&memory, static_cast<std::size_t>(bytes),
-                                                cudaHostAllocPortable | cudaHostAllocMapped));
-    rank.outbox = static_cast<char*>(memory);
+    LOCKSTEP_ASSIGN_OR_RETURN(rank.outbox, PinnedMemory::Create(device, bytes));
     rank.outbox_bytes = bytes;
     return absl::OkStatus();
   }

@@ -64,17 +64,20 @@ cudaError_t QueryStream(cudaStream_t stream) {
                            : static_cast<cudaError_t>(driver->stream_query(stream));
 }
 
-CUcontext PrimaryContext(const Driver& driver, Device device) {
-  std::atomic<CUcontext>& remembered = Remembered(device);
-  CUcontext context = remembered.load(std::memory_order_relaxed);
+bool HasContext(Device device) {
+  const Driver* const driver = GetDriver();
   unsigned flags = 0;
   int active = 0;
   // The runtime library numbers devices as the driver does.
-  if (context != nullptr &&
-      driver.primary_ctx_get_state(device.index(), &flags, &active) == CUDA_SUCCESS &&
-      active != 0) {
-    return context;
-  }
+  return driver != nullptr &&
+         driver->primary_ctx_get_state(device.index(), &flags, &active) == CUDA_SUCCESS &&
+         active != 0;
+}
+
+CUcontext PrimaryContext(const Driver& driver, Device device) {
+  std::atomic<CUcontext>& remembered = Remembered(device);
+  CUcontext context = remembered.load(std::memory_order_relaxed);
+  if (context != nullptr && HasContext(device)) return context;
   // Held as long as the process lasts, as the runtime library does.
   if (driver.primary_ctx_retain(&context, device.index()) != CUDA_SUCCESS) return nullptr;
   remembered.store(context, std::memory_order_relaxed);

@@ -19,6 +19,9 @@ absl::Status Error(cudaError_t error, absl::string_view call, Device device);
 /// Whether CUDA leaves the device unusable for this process after `error`.
 bool IsSticky(cudaError_t error);
 
+/// Whether the runtime library has a context on the device. Makes none.
+bool HasContext(Device device);
+
 /// Lets the calling thread work on a device, in the context that the runtime library has there, and
 /// puts back what was current before at the end of the scope: the same device, the same context of
 /// the driver (a host's own, or none). Every function that calls CUDA on a thread which may be the

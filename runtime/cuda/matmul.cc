@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "lockstep/runtime/cuda/cuda.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/matmul_key.h"
 #include "lockstep/runtime/cuda/worker_state.h"
 
@@ -56,6 +56,8 @@ cublasComputeType_t ComputeTypeOf(const PlanKey& key) {
   return key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
+using BlasHandle = Handle<cublasLtHandle_t, cublasLtDestroy>;
+
 struct Plan {
   cublasLtMatmulDescOpaque_t product;
   cublasLtMatrixLayoutOpaque_t a;
@@ -69,19 +71,7 @@ struct Plan {
 
 class MatMulPlans {
  public:
-  explicit MatMulPlans(Device device) : device_(device) {}
-  ~MatMulPlans() {
-    const DeviceGuard guard(device_);
-    if (handle_ != nullptr) cublasLtDestroy(handle_);
-  }
-  MatMulPlans(const MatMulPlans&) = delete;
-  MatMulPlans& operator=(const MatMulPlans&) = delete;
-
-  absl::Status Create() {
-    const DeviceGuard guard(device_);
-    LOCKSTEP_RETURN_IF_BLAS_ERROR(device_, cublasLtCreate(&handle_));
-    return absl::OkStatus();
-  }
+  explicit MatMulPlans(BlasHandle handle) : device_(handle.device()), handle_(std::move(handle)) {}
 
   /// Null for a product whose bias the library has no algorithm to add.
   absl::StatusOr<Plan*> Find(const PlanKey& key) {
@@ -110,9 +100,9 @@ class MatMulPlans {
     // b comes first: see MakePlan.
     LOCKSTEP_RETURN_IF_BLAS_ERROR(
         device_,
-        cublasLtMatmul(handle_, &plan.product, alpha, b.raw_data(), &plan.b, a.raw_data(), &plan.a,
-                       beta, out.raw_data(), &plan.out, out.raw_data(), &plan.out, &plan.algorithm,
-                       workspace_.get(), plan.workspace_bytes, StreamOf(worker)));
+        cublasLtMatmul(handle_.get(), &plan.product, alpha, b.raw_data(), &plan.b, a.raw_data(),
+                       &plan.a, beta, out.raw_data(), &plan.out, out.raw_data(), &plan.out,
+                       &plan.algorithm, workspace_.get(), plan.workspace_bytes, StreamOf(worker)));
     return absl::OkStatus();
   }
 
@@ -147,7 +137,7 @@ class MatMulPlans {
     cublasLtMatmulHeuristicResult_t best;
     int count = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.out,
+        cublasLtMatmulAlgoGetHeuristic(handle_.get(), &plan.product, &plan.b, &plan.a, &plan.out,
                                        &plan.out, &preference, 1, &best, &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) {
       if (key.bias) return std::nullopt;
@@ -224,15 +214,16 @@ class MatMulPlans {
   }
 
   const Device device_;
-  cublasLtHandle_t handle_ = nullptr;
+  const BlasHandle handle_;
   std::shared_ptr<void> workspace_;
   std::unordered_map<PlanKey, std::optional<Plan>, PlanKeyHash> plans_;
 };
 
 absl::StatusOr<std::shared_ptr<MatMulPlans>> MakeMatMulPlans(Device device) {
-  auto plans = std::make_shared<MatMulPlans>(device);
-  LOCKSTEP_RETURN_IF_ERROR(plans->Create());
-  return plans;
+  const DeviceGuard guard(device);
+  cublasLtHandle_t handle = nullptr;
+  LOCKSTEP_RETURN_IF_BLAS_ERROR(device, cublasLtCreate(&handle));
+  return std::make_shared<MatMulPlans>(BlasHandle(device, handle));
 }
 
 namespace {

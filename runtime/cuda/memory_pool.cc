@@ -7,7 +7,7 @@
 
 #include "lockstep/runtime/block_cache.h"
 #include "lockstep/runtime/cuda/cuda.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
@@ -19,25 +19,24 @@ constexpr std::size_t kSmallest = 512;
 // outlive it: a CUDA pool that keeps what it has, and that every device which can reach this one
 // may read and write. Asking it for more neither waits for the device nor for its peers, as
 // cudaMalloc may: one of them could be waiting for us.
-class DeviceMemory {
+class PooledMemory {
  public:
-  static absl::StatusOr<std::shared_ptr<DeviceMemory>> Create(Device device) {
+  static absl::StatusOr<std::shared_ptr<PooledMemory>> Create(Device device) {
     const DeviceGuard guard(device);
-    auto memory = std::make_shared<DeviceMemory>(device);
     cudaMemPoolProps properties = {};
     properties.allocType = cudaMemAllocationTypePinned;
     properties.location = {cudaMemLocationTypeDevice, device.index()};
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMemPoolCreate(&memory->pool_, &properties));
+    cudaMemPool_t native = nullptr;
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMemPoolCreate(&native, &properties));
+    NativePool pool(device, native);
     std::uint64_t keep = std::numeric_limits<std::uint64_t>::max();
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device, cudaMemPoolSetAttribute(memory->pool_, cudaMemPoolAttrReleaseThreshold, &keep));
+        device, cudaMemPoolSetAttribute(native, cudaMemPoolAttrReleaseThreshold, &keep));
     // A request must not be made to wait for the stream in which a block was freed.
     int wait = 0;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device,
-        cudaMemPoolSetAttribute(memory->pool_, cudaMemPoolReuseAllowInternalDependencies, &wait));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device, cudaStreamCreateWithFlags(&memory->stream_, cudaStreamNonBlocking));
+        device, cudaMemPoolSetAttribute(native, cudaMemPoolReuseAllowInternalDependencies, &wait));
+    LOCKSTEP_ASSIGN_OR_RETURN(OwnedStream stream, OwnedStream::Create(device));
     for (int peer = 0; peer < DeviceCount(); ++peer) {
       int can = 0;
       if (peer == device.index() ||
@@ -47,25 +46,23 @@ class DeviceMemory {
       cudaMemAccessDesc access = {};
       access.location = {cudaMemLocationTypeDevice, peer};
       access.flags = cudaMemAccessFlagsProtReadWrite;
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMemPoolSetAccess(memory->pool_, &access, 1));
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMemPoolSetAccess(native, &access, 1));
     }
-    return memory;
+    return std::make_shared<PooledMemory>(device, std::move(pool), std::move(stream));
   }
 
-  explicit DeviceMemory(Device device) : device_(device) {}
-  ~DeviceMemory() {
+  PooledMemory(Device device, NativePool pool, OwnedStream stream)
+      : device_(device), pool_(std::move(pool)), stream_(std::move(stream)) {}
+  ~PooledMemory() {
+    if (!HasContext(device_)) return;
     const DeviceGuard guard(device_);
     // Every block has come back. Whatever was queued with this memory is done.
     if (cache_.free_bytes() > 0) cudaDeviceSynchronize();
     FreeAll();
-    if (stream_ != nullptr) {
-      cudaStreamSynchronize(stream_);
-      cudaStreamDestroy(stream_);
-    }
-    if (pool_ != nullptr) cudaMemPoolDestroy(pool_);
+    cudaStreamSynchronize(stream_.get());
   }
-  DeviceMemory(const DeviceMemory&) = delete;
-  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  PooledMemory(const PooledMemory&) = delete;
+  PooledMemory& operator=(const PooledMemory&) = delete;
 
   BlockCache& cache() { return cache_; }
 
@@ -75,8 +72,8 @@ class DeviceMemory {
     const DeviceGuard guard(device_);
     const AnyCall allowed;
     void* block = nullptr;
-    cudaError_t error = cudaMallocFromPoolAsync(&block, size, pool_, stream_);
-    if (error == cudaSuccess) error = cudaStreamSynchronize(stream_);
+    cudaError_t error = cudaMallocFromPoolAsync(&block, size, pool_.get(), stream_.get());
+    if (error == cudaSuccess) error = cudaStreamSynchronize(stream_.get());
     if (error == cudaSuccess) return block;
     cudaGetLastError();
     return nullptr;
@@ -87,7 +84,7 @@ class DeviceMemory {
   void FreeAfter(cudaStream_t user, const Block& block) {
     const DeviceGuard guard(device_);
     const AnyCall allowed;
-    if (cudaFreeAsync(block.memory, user) != cudaSuccess) cudaGetLastError();
+    cuda::FreeAfter(user, block.memory);
   }
 
   // Gives all that is free back to the device, once nothing that is queued uses it.
@@ -96,38 +93,40 @@ class DeviceMemory {
     const AnyCall allowed;
     const std::int64_t before = ReservedBytes();
     FreeAll();
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaStreamSynchronize(stream_));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemPoolTrimTo(pool_, 0));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaStreamSynchronize(stream_.get()));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, cudaMemPoolTrimTo(pool_.get(), 0));
     return before - ReservedBytes();
   }
 
   std::int64_t ReservedBytes() const {
     std::uint64_t bytes = 0;
-    if (cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &bytes) != cudaSuccess)
+    if (cudaMemPoolGetAttribute(pool_.get(), cudaMemPoolAttrReservedMemCurrent, &bytes) !=
+        cudaSuccess) {
       cudaGetLastError();
+    }
     return static_cast<std::int64_t>(bytes);
   }
 
  private:
   void FreeAll() {
     for (Block block = cache_.TakeOldest(); block.memory != nullptr; block = cache_.TakeOldest())
-      cudaFreeAsync(block.memory, stream_);
+      cuda::FreeAfter(stream_.get(), block.memory);
   }
 
   const Device device_;
-  cudaMemPool_t pool_ = nullptr;
-  cudaStream_t stream_ = nullptr;
+  const NativePool pool_;
+  const OwnedStream stream_;
   BlockCache cache_;
 };
 
 // The blocks of one captured graph. A replay uses them again at any time, so nobody else may until
 // the graph is gone.
 struct GraphBlocks {
-  explicit GraphBlocks(std::shared_ptr<DeviceMemory> m) : memory(std::move(m)) {}
+  explicit GraphBlocks(std::shared_ptr<PooledMemory> m) : memory(std::move(m)) {}
   ~GraphBlocks() {
     for (const Block& block : all) memory->cache().Put(block.size, block.memory);
   }
-  const std::shared_ptr<DeviceMemory> memory;
+  const std::shared_ptr<PooledMemory> memory;
   BlockCache cache;
   std::vector<Block> all;
 };
@@ -152,7 +151,7 @@ cudaError_t CaptureOf(cudaStream_t stream, Capture& capture) {
 
 class CudaMemoryPool final : public MemoryPool {
  public:
-  CudaMemoryPool(const Stream& stream, std::shared_ptr<DeviceMemory> memory)
+  CudaMemoryPool(const Stream& stream, std::shared_ptr<PooledMemory> memory)
       : stream_(stream), memory_(std::move(memory)) {}
 
   absl::StatusOr<std::shared_ptr<void>> Allocate(std::int64_t bytes) override {
@@ -249,7 +248,7 @@ class CudaMemoryPool final : public MemoryPool {
   }
 
   const Stream stream_;
-  const std::shared_ptr<DeviceMemory> memory_;
+  const std::shared_ptr<PooledMemory> memory_;
   // The graph that was captured last. Only the rank's own thread asks for memory.
   unsigned long long capture_id_ = 0;
   std::weak_ptr<GraphBlocks> graph_;
@@ -259,7 +258,7 @@ class CudaMemoryPool final : public MemoryPool {
 
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream& stream) {
   LOCKSTEP_RETURN_IF_ERROR(CheckDevice(stream.device()));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, DeviceMemory::Create(stream.device()));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, PooledMemory::Create(stream.device()));
   return std::make_shared<CudaMemoryPool>(stream, std::move(memory));
 }
 

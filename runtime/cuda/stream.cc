@@ -1,23 +1,15 @@
 #include <cuda_runtime_api.h>
 
-#include <memory>
-#include <type_traits>
-
 #include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/driver.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
 
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device device) {
-  const DeviceGuard guard(device);
-  cudaStream_t stream = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return std::shared_ptr<void>(stream, [device](void* native) {
-    const DeviceGuard guard_of_end(device);
-    cudaStreamDestroy(static_cast<cudaStream_t>(native));
-  });
+  LOCKSTEP_ASSIGN_OR_RETURN(OwnedStream stream, OwnedStream::Create(device));
+  return std::move(stream).Share();
 }
 
 absl::Status CheckStream(const Stream& stream) {
@@ -56,21 +48,18 @@ absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream& stream,
   // The host's: it finds the device and the context that are its own.
   absl::Status status = work();
   const DeviceGuard guard(device);
-  cudaGraph_t graph = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(NativeStream(stream), &graph);
-  const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, cudaError_t (*)(cudaGraph_t)> owner(
-      graph, cudaGraphDestroy);
+  cudaGraph_t captured = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(NativeStream(stream), &captured);
+  const RecordedGraph graph(device, captured);
   if (!status.ok() && ended != cudaSuccess) cudaGetLastError();  // it came of the other
   LOCKSTEP_RETURN_IF_ERROR(status);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ended);
-  cudaGraphExec_t executable = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&executable, graph, 0));
+  cudaGraphExec_t instance = nullptr;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&instance, graph.get(), 0));
+  ExecutableGraph executable(device, instance);
   // Uploaded now, so that the first replay is as quick as the others.
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphUpload(executable, NativeStream(stream)));
-  return std::shared_ptr<void>(executable, [device](void* pointer) {
-    const DeviceGuard guard_of_end(device);
-    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(pointer));
-  });
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphUpload(instance, NativeStream(stream)));
+  return std::move(executable).Share();
 }
 
 absl::Status LaunchGraph(const Stream& stream, void* executable) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_join.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/handles.h"
 
 namespace lockstep::tools {
 namespace {
@@ -14,13 +14,8 @@ namespace {
 using internal::cuda::DeviceGuard;
 
 absl::StatusOr<std::shared_ptr<void>> MakeEvent(Device device) {
-  const DeviceGuard guard(device);
-  cudaEvent_t event = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventCreate(&event));
-  return std::shared_ptr<void>(event, [device](void* native) {
-    const DeviceGuard guard_of_end(device);
-    cudaEventDestroy(static_cast<cudaEvent_t>(native));
-  });
+  LOCKSTEP_ASSIGN_OR_RETURN(auto event, internal::cuda::Event::Create(device, cudaEventDefault));
+  return std::move(event).Share();
 }
 
 absl::Status Mark(const Stream& stream, const std::shared_ptr<void>& event) {

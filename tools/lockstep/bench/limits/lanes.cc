@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "lockstep/runtime/cuda/cuda.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/handles.h"
 
 namespace lockstep::tools {
 namespace {
@@ -17,25 +17,18 @@ constexpr int kPattern = 0x5A;
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<void>> DeviceMemory(Device device, std::int64_t bytes) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, internal::cuda::DeviceMemory::Create(device, bytes));
   const DeviceGuard guard(device);
-  void* data = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMalloc(&data, static_cast<std::size_t>(bytes)));
-  std::shared_ptr<void> memory(data, [device](void* pointer) {
-    const DeviceGuard guard_of_end(device);
-    cudaFree(pointer);
-  });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                cudaMemset(data, kPattern, static_cast<std::size_t>(bytes)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      device, cudaMemset(memory.get(), kPattern, static_cast<std::size_t>(bytes)));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaDeviceSynchronize());
-  return memory;
+  return std::move(memory).Share();
 }
 
-absl::StatusOr<std::shared_ptr<void>> PinnedMemory(std::int64_t bytes) {
-  void* data = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
-      Device::Cpu(), cudaHostAlloc(&data, static_cast<std::size_t>(bytes), cudaHostAllocPortable));
-  std::memset(data, kPattern, static_cast<std::size_t>(bytes));
-  return std::shared_ptr<void>(data, [](void* pointer) { cudaFreeHost(pointer); });
+absl::StatusOr<std::shared_ptr<void>> PinnedMemory(Device device, std::int64_t bytes) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, internal::cuda::PinnedMemory::Create(device, bytes));
+  std::memset(memory.get(), kPattern, static_cast<std::size_t>(bytes));
+  return std::move(memory).Share();
 }
 
 absl::Status LimitLanes::Add(Device device, Queue queue) {

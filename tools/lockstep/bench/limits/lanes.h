@@ -15,7 +15,7 @@ namespace lockstep::tools {
 
 /// Memory of a GPU, or of the host that all GPUs copy from and to without a detour; not zeros.
 absl::StatusOr<std::shared_ptr<void>> DeviceMemory(Device device, std::int64_t bytes);
-absl::StatusOr<std::shared_ptr<void>> PinnedMemory(std::int64_t bytes);
+absl::StatusOr<std::shared_ptr<void>> PinnedMemory(Device device, std::int64_t bytes);
 
 /// How long is measured: so many rounds of about so long. Lanes start some microseconds after each
 /// other, which must not count.

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "absl/strings/str_join.h"
+#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/error.h"
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
 #include "lockstep/tools/lockstep/bench/limits/order.h"
@@ -89,7 +90,7 @@ absl::StatusOr<Times> HostCopies(const std::vector<Device>& devices, std::int64_
   for (const Device& device : devices) {
     for (const cudaMemcpyKind kind : {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost}) {
       LOCKSTEP_ASSIGN_OR_RETURN(auto here, DeviceMemory(device, bytes));
-      LOCKSTEP_ASSIGN_OR_RETURN(auto host, PinnedMemory(bytes));
+      LOCKSTEP_ASSIGN_OR_RETURN(auto host, PinnedMemory(device, bytes));
       const bool up = kind == cudaMemcpyHostToDevice;
       LOCKSTEP_RETURN_IF_ERROR(lanes.Add(device, [=](cudaStream_t stream) {
         return cudaMemcpyAsync(up ? here.get() : host.get(), up ? host.get() : here.get(), size,
@@ -113,24 +114,22 @@ absl::StatusOr<Times> LocalCopy(Device device, std::int64_t bytes) {
 
 // One of many in a graph.
 absl::StatusOr<Times> EmptyKernel(Device device) {
-  const DeviceGuard guard(device);
-  cudaGraph_t graph = nullptr;
-  cudaStream_t recorder = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamCreate(&recorder));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < kEmptyKernels; ++i)
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LaunchNothing(recorder));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamEndCapture(recorder, &graph));
-  cudaGraphExec_t executable = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&executable, graph, 0));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto recorder, internal::cuda::MakeStream(device));
+  const auto queue_all = [&]() -> absl::Status {
+    const DeviceGuard guard(device);
+    for (int i = 0; i < kEmptyKernels; ++i) {
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                    LaunchNothing(static_cast<cudaStream_t>(recorder.get())));
+    }
+    return absl::OkStatus();
+  };
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      auto graph, internal::cuda::CaptureGraph(Stream(device, recorder.get()), queue_all));
   LimitLanes lanes;
-  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(
-      device, [executable](cudaStream_t stream) { return cudaGraphLaunch(executable, stream); }));
+  LOCKSTEP_RETURN_IF_ERROR(lanes.Add(device, [graph](cudaStream_t stream) {
+    return cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.get()), stream);
+  }));
   LOCKSTEP_ASSIGN_OR_RETURN(Times times, lanes.Measure());
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
-  cudaStreamDestroy(recorder);
   for (double* time : {&times.mean, &times.min, &times.p50, &times.p99}) *time /= kEmptyKernels;
   return times;
 }
