@@ -15,7 +15,7 @@ import statistics
 import time
 
 # First of all: it sets what torch reads when it is loaded.
-from pytorch_all_reduce import ROUNDS, ROUND_US, timed
+from all_reduce import ROUNDS, ROUND_US, timed
 
 import torch
 import torch.distributed as dist
