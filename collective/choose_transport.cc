@@ -1,42 +1,10 @@
+#include "lockstep/collective/choose_transport.h"
+
 #include <algorithm>
 
-#include "lockstep/collective/cuda/cuda.h"
-#include "lockstep/collective/transport.h"
+#include "lockstep/collective/cuda/choose_transport.h"
 
-namespace lockstep {
-namespace {
-
-constexpr TransportKind kAllKinds[] = {TransportKind::kAuto, TransportKind::kCpu,
-                                       TransportKind::kPeer, TransportKind::kStaged,
-                                       TransportKind::kOrdered};
-
-}  // namespace
-
-absl::string_view Name(TransportKind kind) {
-  switch (kind) {
-    case TransportKind::kAuto:
-      return "auto";
-    case TransportKind::kCpu:
-      return "cpu";
-    case TransportKind::kPeer:
-      return "peer";
-    case TransportKind::kStaged:
-      return "staged";
-    case TransportKind::kOrdered:
-      break;
-  }
-  return "ordered";
-}
-
-absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name) {
-  for (const TransportKind kind : kAllKinds) {
-    if (name == Name(kind)) return kind;
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("transport \"", name, "\": there are auto, cpu, peer, staged and ordered"));
-}
-
-namespace internal {
+namespace lockstep::internal {
 
 absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams,
                                                 const TransportOptions& options) {
@@ -55,5 +23,4 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
   return TransportChoice{MakeCpuTransport(), "all ranks are on the CPU"};
 }
 
-}  // namespace internal
-}  // namespace lockstep
+}  // namespace lockstep::internal

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "lockstep/runtime/check_tensors.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/math.h"
 #include "lockstep/runtime/elementwise.h"
 
 namespace lockstep {

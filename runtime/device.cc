@@ -6,7 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device.h"
 
 namespace lockstep {
 namespace {

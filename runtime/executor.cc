@@ -12,7 +12,7 @@
 #include <thread>
 #include <typeinfo>
 
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device.h"
 #include "lockstep/runtime/handover.h"
 #include "lockstep/runtime/pinning.h"
 #include "lockstep/runtime/task_observer.h"

@@ -1,6 +1,6 @@
 #include "lockstep/runtime/graph.h"
 
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/graph.h"
 
 namespace lockstep {
 

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "lockstep/runtime/check_tensors.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/math.h"
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/runtime/float_mode.h"
 

@@ -7,7 +7,7 @@
 #include <new>
 
 #include "lockstep/runtime/block_cache.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/memory_pool.h"
 
 namespace lockstep {
 namespace {

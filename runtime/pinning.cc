@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device.h"
 
 #ifdef LOCKSTEP_HAS_HWLOC
 #include <hwloc.h>

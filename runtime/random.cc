@@ -1,7 +1,7 @@
 #include "lockstep/runtime/random.h"
 
 #include "lockstep/runtime/check_tensors.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/math.h"
 
 namespace lockstep {
 

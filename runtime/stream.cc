@@ -1,6 +1,6 @@
 #include "lockstep/runtime/stream.h"
 
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "lockstep/runtime/check_tensors.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/math.h"
 
 namespace lockstep {
 namespace {

@@ -1,7 +1,10 @@
 #include "lockstep/runtime/worker.h"
 
-#include "lockstep/runtime/cuda/cuda.h"
-#include "lockstep/runtime/elementwise.h"
+#include <cstring>
+
+#include "lockstep/runtime/cuda/device.h"
+#include "lockstep/runtime/cuda/stream.h"
+#include "lockstep/runtime/cuda/worker.h"
 
 namespace lockstep {
 
@@ -43,7 +46,13 @@ absl::StatusOr<Tensor> Worker::Empty(const Shape& shape, DType dtype) const {
 
 absl::StatusOr<Tensor> Worker::Zeros(const Shape& shape, DType dtype) {
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor tensor, Empty(shape, dtype));
-  LOCKSTEP_RETURN_IF_ERROR(Fill(*this, 0, tensor));
+  // A 0 of any type is bytes of 0.
+  if (device().is_cpu()) {
+    std::memset(tensor.raw_data(), 0, static_cast<std::size_t>(tensor.size_bytes()));
+  } else {
+    LOCKSTEP_RETURN_IF_ERROR(
+        internal::cuda::QueueZeros(stream_, tensor.raw_data(), tensor.size_bytes()));
+  }
   return tensor;
 }
 

@@ -12,7 +12,7 @@
 namespace lockstep {
 
 namespace internal {
-/// What the math of one rank keeps on its GPU (runtime/cuda/worker_state.h).
+/// What the math of one rank keeps on its GPU (runtime/cuda/worker.h).
 struct WorkerState;
 }  // namespace internal
 

@@ -1,8 +1,10 @@
+#include "lockstep/collective/cuda/choose_transport.h"
+
 #include <cstdlib>
 
-#include "lockstep/collective/cuda/cuda.h"
+#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/transports.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep::internal::cuda {
 namespace {

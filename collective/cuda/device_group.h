@@ -10,7 +10,7 @@
 #include "lockstep/collective/cuda/reach.h"
 #include "lockstep/collective/transport.h"
 #include "lockstep/runtime/cuda/handles.h"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep::internal::cuda {
 

@@ -160,17 +160,6 @@ cudaError_t LaunchWritePattern(std::uint32_t* to, std::int64_t words, std::uint3
 cudaError_t LaunchCountWrong(const std::uint32_t* from, std::int64_t words, std::uint32_t seed,
                              std::uint32_t* wrong, cudaStream_t stream);
 
-/// Loads all kernels of this folder on the current device, so that no launch has to: loading one
-/// waits for the device, and so for a peer that may be waiting for us.
-cudaError_t LoadKernels();
-
-// Each file's part of LoadKernels.
-cudaError_t LoadReduceKernels();
-cudaError_t LoadSignalKernels();
-cudaError_t LoadLinesKernels();
-cudaError_t LoadExchangeKernels();
-cudaError_t LoadPushKernels();
-
 }  // namespace lockstep::internal::cuda
 
 #endif  // LOCKSTEP_COLLECTIVE_CUDA_KERNELS_H_

@@ -5,7 +5,8 @@
 
 #include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/runtime/cuda/error.h"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/guards.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep::internal::cuda {
 namespace {

@@ -5,6 +5,7 @@
 
 #include "lockstep/collective/cuda/plan.h"
 #include "lockstep/collective/transport.h"
+#include "lockstep/runtime/stream.h"
 
 namespace lockstep::internal::cuda {
 

@@ -97,9 +97,8 @@ absl::Status EnablePeerAccess(Device from, Device to) {
   const DeviceGuard guard(from);
   // Asked of the driver: that it is enabled already, by the host or for another group, is no error
   // for the host to find.
-  const CUresult result = driver == nullptr
-                              ? CUDA_ERROR_NOT_INITIALIZED
-                              : driver->ctx_enable_peer_access(PrimaryContext(*driver, to), 0);
+  const CUresult result = driver == nullptr ? CUDA_ERROR_NOT_INITIALIZED
+                                            : driver->ctx_enable_peer_access(PrimaryContext(to), 0);
   if (result == CUDA_SUCCESS || result == CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED) {
     return absl::OkStatus();
   }

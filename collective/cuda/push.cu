@@ -1,7 +1,8 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/kernels.h"
-#include "lockstep/collective/cuda/launch.cuh"
+#include "lockstep/collective/cuda/load_kernels.h"
+#include "lockstep/collective/cuda/overlapped_launch.cuh"
 #include "lockstep/collective/cuda/signals.cuh"
 #include "lockstep/collective/cuda/tree.cuh"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "lockstep/runtime/cuda/driver.h"
-#include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/guards.h"
 
 namespace lockstep::internal::cuda {
 namespace {

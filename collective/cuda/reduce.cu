@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/tree.cuh"
 #include "lockstep/runtime/cuda/launch.cuh"
 

@@ -1,5 +1,13 @@
 // A build without CUDA: there is no device, and nobody gets as far as asking for work on one.
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device.h"
+#include "lockstep/runtime/cuda/graph.h"
+#include "lockstep/runtime/cuda/math.h"
+#include "lockstep/runtime/cuda/memory_pool.h"
+#include "lockstep/runtime/cuda/stream.h"
+#include "lockstep/runtime/cuda/worker.h"
+#include "lockstep/runtime/elementwise.h"
+#include "lockstep/runtime/matmul.h"
+#include "lockstep/runtime/update.h"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -20,6 +28,7 @@ std::vector<int> CpusNear(Device) { return {}; }
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device) { return NoCuda(); }
 absl::Status CheckStream(const Stream& stream) { return CheckDevice(stream.device()); }
 absl::Status Synchronize(const Stream&) { return NoCuda(); }
+absl::Status QueueZeros(const Stream&, void*, std::int64_t) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream&) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<WorkerState>> MakeWorkerState(const Stream&) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream&,

@@ -1,3 +1,5 @@
+#include "lockstep/runtime/cuda/device.h"
+
 #include <cuda_runtime_api.h>
 
 #include <fstream>
@@ -5,8 +7,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
-#include "lockstep/runtime/cuda/cuda.h"
-#include "lockstep/runtime/cuda/error.h"
 
 namespace lockstep::internal::cuda {
 
@@ -49,37 +49,6 @@ std::vector<int> CpusNear(Device device) {
     for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
   }
   return cpus;
-}
-
-bool IsSticky(cudaError_t error) {
-  switch (error) {
-    case cudaErrorIllegalAddress:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorAssert:
-    case cudaErrorHardwareStackError:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorLaunchFailure:
-    case cudaErrorECCUncorrectable:
-    case cudaErrorNvlinkUncorrectable:
-      return true;
-    default:
-      return false;
-  }
-}
-
-absl::Status Error(cudaError_t error, absl::string_view call, Device device) {
-  // A call's own errors stay behind as the thread's last error otherwise, for somebody else to
-  // find.
-  cudaGetLastError();
-  std::string text = absl::StrCat(call.substr(0, call.find('(')), " on ", device.ToString(), ": ",
-                                  cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
-  if (error == cudaErrorMemoryAllocation) return absl::ResourceExhaustedError(text);
-  if (!IsSticky(error)) return absl::UnavailableError(text);
-  return absl::InternalError(
-      absl::StrCat(text, "; this process cannot use the device any more, start another"));
 }
 
 }  // namespace lockstep::internal::cuda

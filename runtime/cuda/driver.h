@@ -7,8 +7,6 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
-#include "lockstep/runtime/device.h"
-
 namespace lockstep::internal::cuda {
 
 /// The driver's functions that lockstep calls. None of them touches what cudaGetLastError() says.
@@ -30,10 +28,6 @@ const Driver* GetDriver();
 
 /// What cudaStreamQuery() says, which would leave "not ready" behind as the thread's last error.
 cudaError_t QueryStream(cudaStream_t stream);
-
-/// The context of `device` that the runtime library works in, made if there is none yet. Null: it
-/// cannot be, and the next call of the runtime library says why.
-CUcontext PrimaryContext(const Driver& driver, Device device);
 
 }  // namespace lockstep::internal::cuda
 

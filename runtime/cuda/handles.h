@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/guards.h"
 
 namespace lockstep::internal::cuda {
 

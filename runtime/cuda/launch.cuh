@@ -55,6 +55,13 @@ T* Pointer(const Tensor& tensor) {
   return static_cast<T*>(tensor.raw_data());
 }
 
+// Each loads its file's kernels on the current device.
+cudaError_t LoadElementwiseKernels();
+cudaError_t LoadColumnSumsKernels();
+cudaError_t LoadCrossEntropyKernels();
+cudaError_t LoadRandomKernels();
+cudaError_t LoadUpdateKernels();
+
 }  // namespace lockstep::internal::cuda
 
 #endif  // LOCKSTEP_RUNTIME_CUDA_LAUNCH_CUH_

@@ -6,10 +6,11 @@
 #include <optional>
 #include <unordered_map>
 
-#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/handles.h"
+#include "lockstep/runtime/cuda/math.h"
 #include "lockstep/runtime/cuda/matmul_key.h"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/worker.h"
+#include "lockstep/runtime/matmul.h"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -54,6 +55,18 @@ cudaDataType_t CudaType(DType dtype) {
 cublasComputeType_t ComputeTypeOf(const PlanKey& key) {
   if (key.a.dtype == DType::kFloat64) return CUBLAS_COMPUTE_64F;
   return key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
+PlanKey DescribeProduct(const Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
+                        MatMulOptions options) {
+  return {.a = DescribeOperand(a),
+          .b = DescribeOperand(b),
+          .out = DescribeOperand(out),
+          .transpose_a = options.transpose_a,
+          .transpose_b = options.transpose_b,
+          .accumulate = options.accumulate,
+          .bias = options.bias != nullptr,
+          .tf32 = worker.allow_tf32() && a.dtype() == DType::kFloat32};
 }
 
 using BlasHandle = Handle<cublasLtHandle_t, cublasLtDestroy>;

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "lockstep/runtime/matmul.h"
+#include "lockstep/runtime/tensor.h"
 
 namespace lockstep::internal::cuda {
 
@@ -66,18 +66,6 @@ inline PlanKey::Operand DescribeOperand(const Tensor& tensor) {
           .row_stride = tensor.extent(0) > 1 ? tensor.strides()[0] : tensor.extent(1),
           .alignment_bytes = alignment,
           .dtype = tensor.dtype()};
-}
-
-inline PlanKey DescribeProduct(const Worker& worker, const Tensor& a, const Tensor& b,
-                               const Tensor& out, MatMulOptions options) {
-  return {.a = DescribeOperand(a),
-          .b = DescribeOperand(b),
-          .out = DescribeOperand(out),
-          .transpose_a = options.transpose_a,
-          .transpose_b = options.transpose_b,
-          .accumulate = options.accumulate,
-          .bias = options.bias != nullptr,
-          .tf32 = worker.allow_tf32() && a.dtype() == DType::kFloat32};
 }
 
 }  // namespace lockstep::internal::cuda

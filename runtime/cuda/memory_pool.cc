@@ -1,4 +1,4 @@
-#include <cuda_runtime_api.h>
+#include "lockstep/runtime/cuda/memory_pool.h"
 
 #include <limits>
 #include <new>
@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "lockstep/runtime/block_cache.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device.h"
 #include "lockstep/runtime/cuda/handles.h"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep::internal::cuda {
 namespace {

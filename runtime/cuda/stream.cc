@@ -1,9 +1,8 @@
-#include <cuda_runtime_api.h>
+#include "lockstep/runtime/cuda/stream.h"
 
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/device.h"
 #include "lockstep/runtime/cuda/driver.h"
 #include "lockstep/runtime/cuda/handles.h"
-#include "lockstep/runtime/cuda/worker_state.h"
 
 namespace lockstep::internal::cuda {
 
@@ -23,7 +22,7 @@ absl::Status CheckStream(const Stream& stream) {
   if (error != CUDA_SUCCESS) {
     return Error(static_cast<cudaError_t>(error), "cuStreamGetCtx", stream.device());
   }
-  if (context == PrimaryContext(*driver, stream.device())) return absl::OkStatus();
+  if (context == PrimaryContext(stream.device())) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "stream: it is of another context than the primary one of ", stream.device().ToString(),
       ", in which lockstep works as the CUDA runtime does; make it after "
@@ -37,36 +36,11 @@ absl::Status Synchronize(const Stream& stream) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream& stream,
-                                                   absl::FunctionRef<absl::Status()> work) {
-  const Device device = stream.device();
-  {
-    const DeviceGuard guard_of_begin(device);
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device, cudaStreamBeginCapture(NativeStream(stream), cudaStreamCaptureModeThreadLocal));
-  }
-  // The host's: it finds the device and the context that are its own.
-  absl::Status status = work();
-  const DeviceGuard guard(device);
-  cudaGraph_t captured = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(NativeStream(stream), &captured);
-  const RecordedGraph graph(device, captured);
-  if (!status.ok() && ended != cudaSuccess) cudaGetLastError();  // it came of the other
-  LOCKSTEP_RETURN_IF_ERROR(status);
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ended);
-  cudaGraphExec_t instance = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&instance, graph.get(), 0));
-  ExecutableGraph executable(device, instance);
-  // Uploaded now, so that the first replay is as quick as the others.
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphUpload(instance, NativeStream(stream)));
-  return std::move(executable).Share();
-}
-
-absl::Status LaunchGraph(const Stream& stream, void* executable) {
+absl::Status QueueZeros(const Stream& stream, void* memory, std::int64_t bytes) {
   const DeviceGuard guard(stream.device());
   LOCKSTEP_RETURN_IF_CUDA_ERROR(
       stream.device(),
-      cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable), NativeStream(stream)));
+      cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), NativeStream(stream)));
   return absl::OkStatus();
 }
 

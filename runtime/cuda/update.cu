@@ -5,11 +5,13 @@
 #include <type_traits>
 
 #include "lockstep/runtime/check_tensors.h"
-#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/device_math.cuh"
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/guards.h"
 #include "lockstep/runtime/cuda/launch.cuh"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/math.h"
+#include "lockstep/runtime/cuda/worker.h"
+#include "lockstep/runtime/update.h"
 
 namespace lockstep::internal::cuda {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/collective/local_communicator.h"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/worker.h"
 #include "lockstep/runtime/graph.h"
 #include "lockstep/tests/collective/faults.h"
 

@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "lockstep/runtime/cuda/error.h"
-#include "lockstep/runtime/cuda/worker_state.h"
+#include "lockstep/runtime/cuda/guards.h"
+#include "lockstep/runtime/cuda/stream.h"
 #include "lockstep/tests/collective/ranks.h"
 
 namespace lockstep {

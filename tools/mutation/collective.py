@@ -83,8 +83,10 @@ EDITS = {
         Mutant("rank >= 0 && rank < world_size() ? rank : world_size()", "rank >= 0 && rank < world_size() ? rank : 0"),
     ],
     "collective/choose_transport.cc": [
-        Mutant("TransportKind::kPeer, TransportKind::kStaged, TransportKind::kOrdered};", "TransportKind::kPeer, TransportKind::kStaged};"),
         Mutant("options.kind != TransportKind::kAuto && options.kind != TransportKind::kCpu", "options.kind == TransportKind::kPeer"),
+    ],
+    "collective/transport_kind.cc": [
+        Mutant("TransportKind::kPeer, TransportKind::kStaged, TransportKind::kOrdered};", "TransportKind::kPeer, TransportKind::kStaged};"),
     ],
     "collective/cuda/plan.cc": [
         Mutant("if (devices.size() > kMostPeers) {", "if (devices.size() >= kMostPeers) {"),

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/handles.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep::tools {
 namespace {

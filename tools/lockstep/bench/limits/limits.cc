@@ -7,8 +7,10 @@
 #include <functional>
 
 #include "absl/strings/str_join.h"
-#include "lockstep/runtime/cuda/cuda.h"
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/graph.h"
+#include "lockstep/runtime/cuda/guards.h"
+#include "lockstep/runtime/cuda/stream.h"
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
 #include "lockstep/tools/lockstep/bench/limits/order.h"
 #include "lockstep/tools/lockstep/bench/limits/pair.h"

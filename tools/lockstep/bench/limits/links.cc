@@ -1,6 +1,6 @@
 // The links of one pair of GPUs, measured and proved.
 #include "lockstep/collective/cuda/transports.h"
-#include "lockstep/runtime/cuda/cuda.h"
+#include "lockstep/runtime/cuda/stream.h"
 #include "lockstep/tools/lockstep/bench/limits/pair.h"
 #include "lockstep/tools/lockstep/bench/limits/peer_links.h"
 

@@ -1,6 +1,7 @@
 #include "lockstep/tools/lockstep/bench/limits/order.h"
 
 #include "lockstep/runtime/cuda/error.h"
+#include "lockstep/runtime/cuda/guards.h"
 #include "lockstep/runtime/random.h"
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
 #include "lockstep/tools/lockstep/bench/limits/lanes.h"

@@ -1,5 +1,5 @@
 // A build without CUDA.
-#include "lockstep/collective/cuda/cuda.h"
+#include "lockstep/collective/cuda/choose_transport.h"
 
 namespace lockstep::internal::cuda {
 

@@ -1,6 +1,6 @@
 // Launching kernels that overlap with the end of the one before.
-#ifndef LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
-#define LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
+#ifndef LOCKSTEP_COLLECTIVE_CUDA_OVERLAPPED_LAUNCH_CUH_
+#define LOCKSTEP_COLLECTIVE_CUDA_OVERLAPPED_LAUNCH_CUH_
 
 #include "lockstep/runtime/cuda/launch.cuh"
 
@@ -49,4 +49,4 @@ cudaError_t LaunchOverlapped(void (*kernel)(Work), int num_blocks, int num_threa
 
 }  // namespace lockstep::internal::cuda
 
-#endif  // LOCKSTEP_COLLECTIVE_CUDA_LAUNCH_CUH_
+#endif  // LOCKSTEP_COLLECTIVE_CUDA_OVERLAPPED_LAUNCH_CUH_

@@ -1,9 +1,9 @@
-// What a group of ranks on GPUs asks of CUDA. A build without CUDA has the same function
-// (absent.cc).
-#ifndef LOCKSTEP_COLLECTIVE_CUDA_CUDA_H_
-#define LOCKSTEP_COLLECTIVE_CUDA_CUDA_H_
+// The CUDA side of collective/choose_transport.h. A build without CUDA has the same function
+// (choose_transport_absent.cc).
+#ifndef LOCKSTEP_COLLECTIVE_CUDA_CHOOSE_TRANSPORT_H_
+#define LOCKSTEP_COLLECTIVE_CUDA_CHOOSE_TRANSPORT_H_
 
-#include "lockstep/collective/transport.h"
+#include "lockstep/collective/choose_transport.h"
 
 namespace lockstep::internal::cuda {
 
@@ -14,4 +14,4 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
 
 }  // namespace lockstep::internal::cuda
 
-#endif  // LOCKSTEP_COLLECTIVE_CUDA_CUDA_H_
+#endif  // LOCKSTEP_COLLECTIVE_CUDA_CHOOSE_TRANSPORT_H_
