@@ -41,7 +41,8 @@ absl::StatusOr<bool> FailsIf(bool failed, const absl::Status& status) {
   return failed;
 }
 
-TEST_CASE("F24: an executor and a group are made, or memory runs out and nothing is left behind") {
+TEST_CASE("F24: an executor and a group are made, or memory runs out and nothing is left behind",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       const std::vector<Device> devices = {Device::Cpu()};
@@ -115,7 +116,7 @@ absl::Status AllReduceCount(Communicator& comm, std::int64_t count) {
   return comm.AllReduce(tensor, tensor);
 }
 
-TEST_CASE("F24: memory runs out in a call that the ranks do not agree on") {
+TEST_CASE("F24: memory runs out in a call that the ranks do not agree on", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_RETURN_IF_ERROR(
@@ -127,7 +128,7 @@ TEST_CASE("F24: memory runs out in a call that the ranks do not agree on") {
   });
 }
 
-TEST_CASE("F24: memory runs out while a rank refuses its call") {
+TEST_CASE("F24: memory runs out while a rank refuses its call", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_RETURN_IF_ERROR(
@@ -163,7 +164,7 @@ absl::Status AsTimeOut(const absl::Status& status) {
   return absl::IsAborted(status) && later ? absl::DeadlineExceededError("") : status;
 }
 
-TEST_CASE("F24: memory runs out while a time-out is explained") {
+TEST_CASE("F24: memory runs out while a time-out is explained", "[fault]") {
   SURVIVES([]() -> absl::Status {
     struct sigaction wake {};
     wake.sa_handler = [](int) {};
@@ -188,7 +189,7 @@ TEST_CASE("F24: memory runs out while a time-out is explained") {
   });
 }
 
-TEST_CASE("F24: memory runs out while a NaN is reported") {
+TEST_CASE("F24: memory runs out while a NaN is reported", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_RETURN_IF_ERROR(
@@ -202,7 +203,7 @@ TEST_CASE("F24: memory runs out while a NaN is reported") {
   });
 }
 
-TEST_CASE("F24: memory runs out while a group is split") {
+TEST_CASE("F24: memory runs out while a group is split", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_RETURN_IF_ERROR(
@@ -214,7 +215,7 @@ TEST_CASE("F24: memory runs out while a group is split") {
   });
 }
 
-TEST_CASE("F24: memory runs out while a rank fails, and when its thread is replaced") {
+TEST_CASE("F24: memory runs out while a rank fails, and when its thread is replaced", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n));
@@ -293,7 +294,7 @@ absl::Status OneOfEach(Communicator& comm, RankMemory& memory) {
   return comm.Barrier();
 }
 
-TEST_CASE("F24: steady state allocates nothing") {
+TEST_CASE("F24: steady state allocates nothing", "[fault]") {
   for (const int n : kWorldSizes) {
     SURVIVES([n]() -> absl::Status {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n, {.check_nan = true}));

@@ -37,7 +37,8 @@ absl::Status ExpectAll(Guarded& data, double value) {
   return absl::OkStatus();
 }
 
-TEST_CASE("asynchronous sums keep their order among all calls, whichever form a rank chooses") {
+TEST_CASE("asynchronous sums keep their order among all calls, whichever form a rank chooses",
+          "[gpu]") {
   OnEveryTransport([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const std::int64_t count : {7, 1000, 100'000}) {
       Guarded x(worker, DType::kFloat32, count);
@@ -66,7 +67,7 @@ TEST_CASE("asynchronous sums keep their order among all calls, whichever form a 
   });
 }
 
-TEST_CASE("asynchronous collectives of every kind are awaited when their handle goes") {
+TEST_CASE("asynchronous collectives of every kind are awaited when their handle goes", "[gpu]") {
   OnEveryTransport([](Worker& worker, Communicator& comm) -> absl::Status {
     const std::int64_t n = comm.world_size();
     Guarded part(worker, DType::kInt32, 1000);
@@ -91,7 +92,7 @@ TEST_CASE("asynchronous collectives of every kind are awaited when their handle 
   });
 }
 
-TEST_CASE("asynchronous collectives may be the first that a group makes") {
+TEST_CASE("asynchronous collectives may be the first that a group makes", "[gpu]") {
   for (int round = 0; round < 10; ++round) {
     OnEveryTransport([](Worker& worker, Communicator& comm) -> absl::Status {
       Guarded x(worker, DType::kFloat32, 1000);
@@ -104,7 +105,7 @@ TEST_CASE("asynchronous collectives may be the first that a group makes") {
   }
 }
 
-TEST_CASE("asynchronous calls that differ fail on every rank, and the group heals") {
+TEST_CASE("asynchronous calls that differ fail on every rank, and the group heals", "[gpu]") {
   for (const auto& transport : Transports()) {
     auto ranks = Ranks::Create(2, transport);
     REQUIRE_OK(ranks);
@@ -126,7 +127,7 @@ TEST_CASE("asynchronous calls that differ fail on every rank, and the group heal
   }
 }
 
-TEST_CASE("asynchronous sums can be captured, and replay beside other work") {
+TEST_CASE("asynchronous sums can be captured, and replay beside other work", "[gpu]") {
   for (const auto& transport : Transports()) {
     if (transport.devices[0].is_cpu() ||
         (transport.options.transport != TransportKind::kPeer && transport.most_ranks != 2)) {

@@ -55,7 +55,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("F50: a barrier word's generation wraps around without a trace") {
+TEST_CASE("F50: a barrier word's generation wraps around without a trace", "[fault]") {
   constexpr int kRanks = 3;
   Word word(kRanks, (1u << 19) - 5);
   std::atomic<int> completed{0};
@@ -189,7 +189,8 @@ struct ErraticPlatform : NativePlatform {
   }
 };
 
-TEST_CASE("F6: when a time-out collides with the last arrival, all ranks get one verdict") {
+TEST_CASE("F6: when a time-out collides with the last arrival, all ranks get one verdict",
+          "[fault]") {
   using Erratic = BarrierWord<ErraticPlatform>;
   constexpr int kRanks = 3;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -85,7 +85,7 @@ absl::Status OneSum(Worker& worker, Communicator& comm, const Sum& sum) {
       testing::GetElement(sum.dtype, expected.data(), index)));
 }
 
-TEST_CASE("a group of one gives back its input bit for bit, NaNs too") {
+TEST_CASE("a group of one gives back its input bit for bit, NaNs too", "[gpu]") {
   for (const auto& transport : Transports()) {
     if (transport.fewest_ranks() > 1) continue;
     auto ranks = Ranks::Create(1, transport);
@@ -111,7 +111,7 @@ TEST_CASE("a group of one gives back its input bit for bit, NaNs too") {
   }
 }
 
-TEST_CASE("every transport gives the bits of the CPU's reduction tree") {
+TEST_CASE("every transport gives the bits of the CPU's reduction tree", "[gpu]") {
   for (const auto& transport : Transports()) {
     // The CPU's own arithmetic has more tests, and sanitizers take their time.
     const int step = transport.devices[0].is_cpu() ? 3 : 1;
@@ -137,7 +137,7 @@ TEST_CASE("every transport gives the bits of the CPU's reduction tree") {
 }
 
 // The buffers between peers are used in turn: each round finds what the one before left.
-TEST_CASE("64 queued sums of changing values, large and small in turn, are all right") {
+TEST_CASE("64 queued sums of changing values, large and small in turn, are all right", "[gpu]") {
   for (const auto& transport : Transports()) {
     const int world_size = std::max(2, transport.fewest_ranks());
     auto ranks = Ranks::Create(world_size, transport);
@@ -176,7 +176,8 @@ TEST_CASE("64 queued sums of changing values, large and small in turn, are all r
 }
 
 // F30. On a GPU, asking the driver for memory may wait for a device, and so for a peer.
-TEST_CASE("F30: an allocating and freeing thread of the host's does not stop the collectives") {
+TEST_CASE("F30: an allocating and freeing thread of the host's does not stop the collectives",
+          "[gpu][fault]") {
   for (auto& transport : Transports()) {
     // Where it is asked for on a shared GPU, nothing else may run there.
     if (transport.options.transport == TransportKind::kPeer) continue;

@@ -44,7 +44,7 @@ absl::Status Step(Worker& worker, Communicator& comm, const Tensor& x, Tensor& y
   return comm.AllReduce(sum, y);
 }
 
-TEST_CASE("a captured sequence of collectives replays 1000 times with changing inputs") {
+TEST_CASE("a captured sequence of collectives replays 1000 times with changing inputs", "[gpu]") {
   for (const auto& transport : Capturing()) {
     const int world_size = std::max(2, transport.fewest_ranks());
     auto ranks = Ranks::Create(world_size, transport);
@@ -86,7 +86,7 @@ TEST_CASE("a captured sequence of collectives replays 1000 times with changing i
 }
 
 // Kernels that start early would fill a GPU that ranks share, and the late rank's find no place.
-TEST_CASE("a hundred captured sums leave room for a rank that replays late") {
+TEST_CASE("a hundred captured sums leave room for a rank that replays late", "[gpu]") {
   for (auto& transport : Capturing()) {
     transport.options.tuning = {};
     for (const int world_size : {2, transport.most_ranks}) {
@@ -126,7 +126,8 @@ TEST_CASE("a hundred captured sums leave room for a rank that replays late") {
   }
 }
 
-TEST_CASE("F32: capture on some ranks alone is a mismatch on every rank, before anything runs") {
+TEST_CASE("F32: capture on some ranks alone is a mismatch on every rank, before anything runs",
+          "[gpu][fault]") {
   for (const auto& transport : Capturing()) {
     const int world_size = std::max(2, transport.fewest_ranks());
     auto ranks = Ranks::Create(world_size, transport);
@@ -151,7 +152,7 @@ TEST_CASE("F32: capture on some ranks alone is a mismatch on every rank, before 
   }
 }
 
-TEST_CASE("a rank that does not replay is found out on the device, and the group heals") {
+TEST_CASE("a rank that does not replay is found out on the device, and the group heals", "[gpu]") {
   for (auto transport : Capturing()) {
     transport.options.timeout = absl::Milliseconds(200);
     const int world_size = std::max(2, transport.fewest_ranks());

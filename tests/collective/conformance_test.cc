@@ -91,7 +91,8 @@ absl::Status OneAllReduce(Worker& worker, Communicator& comm, DType dtype, Reduc
 
 TEST_CASE(
     "all_reduce gives every rank the reduction of all, for every type, operation, count and "
-    "alignment") {
+    "alignment",
+    "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const ReduceOp op : kAllReduceOps) {
@@ -156,7 +157,8 @@ absl::Status OneReduceScatter(Worker& worker, Communicator& comm, DType dtype, R
 }
 
 TEST_CASE(
-    "reduce_scatter gives every rank its part of the reduction, along any axis, even or uneven") {
+    "reduce_scatter gives every rank its part of the reduction, along any axis, even or uneven",
+    "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const ReduceOp op : kAllReduceOps) {
@@ -194,7 +196,8 @@ absl::Status OneAllGather(Worker& worker, Communicator& comm, DType dtype, const
                              : absl::InternalError("all_gather wrote outside its output");
 }
 
-TEST_CASE("all_gather joins the ranks' parts in rank order, along any axis, even or uneven") {
+TEST_CASE("all_gather joins the ranks' parts in rank order, along any axis, even or uneven",
+          "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const Block& block : kBlocks)
@@ -204,7 +207,7 @@ TEST_CASE("all_gather joins the ranks' parts in rank order, along any axis, even
   });
 }
 
-TEST_CASE("a rank may scatter into, and gather from, its own part of the whole") {
+TEST_CASE("a rank may scatter into, and gather from, its own part of the whole", "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     constexpr std::int64_t kPart = 37;
     const std::int64_t whole = kPart * comm.world_size();
@@ -223,8 +226,8 @@ TEST_CASE("a rank may scatter into, and gather from, its own part of the whole")
   });
 }
 
-TEST_CASE(
-    "broadcast gives every rank the root's input, in place and out of place, from every root") {
+TEST_CASE("broadcast gives every rank the root's input, in place and out of place, from every root",
+          "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (int root = 0; root < comm.world_size(); ++root) {
       for (const DType dtype : kAllDTypes) {
@@ -273,7 +276,7 @@ absl::Status EqualAllToAll(Worker& worker, Communicator& comm, DType dtype, std:
                              : absl::InternalError("all_to_all wrote outside its output");
 }
 
-TEST_CASE("all_to_all swaps equal parts, in place and out of place") {
+TEST_CASE("all_to_all swaps equal parts, in place and out of place", "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (const DType dtype : kAllDTypes) {
       for (const std::int64_t part : {0, 1, 2, 5, 64, 501}) {
@@ -288,7 +291,7 @@ TEST_CASE("all_to_all swaps equal parts, in place and out of place") {
 // How many elements rank s sends to rank r when parts are uneven.
 std::int64_t Sent(int s, int r) { return (s * 5 + r * 3) % 4; }
 
-TEST_CASE("all_to_all moves uneven parts, empty ones among them") {
+TEST_CASE("all_to_all moves uneven parts, empty ones among them", "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     std::vector<std::int64_t> send;
     std::vector<std::int64_t> receive;
@@ -318,7 +321,7 @@ TEST_CASE("all_to_all moves uneven parts, empty ones among them") {
   });
 }
 
-TEST_CASE("split makes groups by color, numbered by key, that work beside their parent") {
+TEST_CASE("split makes groups by color, numbered by key, that work beside their parent", "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
     for (int repeat = 0; repeat < 3; ++repeat) {
       // Colors 0 and 1 by parity; the last rank stays out; keys turn the order round.
@@ -351,7 +354,7 @@ TEST_CASE("split makes groups by color, numbered by key, that work beside their 
 
 // ThreadSanitizer would shadow the 4 GiB four times over.
 #ifndef __SANITIZE_THREAD__
-TEST_CASE("F18: counts may be over 2^31") {
+TEST_CASE("F18: counts may be over 2^31", "[fault]") {
   // Memory that is only read stays unmapped, so this takes 4 GiB.
   constexpr std::int64_t kCount = (std::int64_t{1} << 31) + 3;
   constexpr std::size_t kBytes = static_cast<std::size_t>(kCount) * 2;

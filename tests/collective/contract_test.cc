@@ -10,7 +10,7 @@ namespace {
 
 using namespace testing;  // NOLINT: a test's own vocabulary
 
-TEST_CASE("F7: a wrong count on one rank is an error on all, with every rank's count") {
+TEST_CASE("F7: a wrong count on one rank is an error on all, with every rank's count", "[fault]") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     const std::int64_t count = comm.rank() == 1 ? 11 : 12;
     return comm.AllReduce(First(in, count), First(out, count));
@@ -20,7 +20,7 @@ TEST_CASE("F7: a wrong count on one rank is an error on all, with every rank's c
                  "rank 1: all_reduce (float32 x 11, sum)"});
 }
 
-TEST_CASE("F8: a wrong element type is named") {
+TEST_CASE("F8: a wrong element type is named", "[fault]") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     const DType dtype = comm.rank() == 2 ? DType::kInt32 : DType::kFloat32;
     return comm.AllReduce(First(in, 12, dtype), First(out, 12, dtype));
@@ -29,7 +29,7 @@ TEST_CASE("F8: a wrong element type is named") {
                 {"differ in element type", "rank 2: all_reduce (int32 x 12, sum)"});
 }
 
-TEST_CASE("F9: a wrong reduction is named") {
+TEST_CASE("F9: a wrong reduction is named", "[fault]") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.AllReduce(First(in, 12), First(out, 12),
                           comm.rank() == 0 ? ReduceOp::kMax : ReduceOp::kSum);
@@ -38,7 +38,7 @@ TEST_CASE("F9: a wrong reduction is named") {
                 {"differ in reduction", "rank 0: all_reduce (float32 x 12, max)"});
 }
 
-TEST_CASE("F10: a wrong root is named") {
+TEST_CASE("F10: a wrong root is named", "[fault]") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.Broadcast(First(in, 12), First(out, 12), comm.rank() == 2 ? 1 : 0);
   });
@@ -46,7 +46,7 @@ TEST_CASE("F10: a wrong root is named") {
                 {"differ in root", "root 0", "rank 2: broadcast (float32 x 12, root 1)"});
 }
 
-TEST_CASE("F11: different operations in one round are listed rank by rank") {
+TEST_CASE("F11: different operations in one round are listed rank by rank", "[fault]") {
   const Statuses statuses = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     if (comm.rank() == 0) return comm.Barrier();
     return comm.rank() == 1 ? comm.AllReduce(First(in, 12), First(out, 12))
@@ -57,7 +57,8 @@ TEST_CASE("F11: different operations in one round are listed rank by rank") {
       {"differ in operation", "rank 0: barrier", "rank 1: all_reduce", "rank 2: broadcast"});
 }
 
-TEST_CASE("F19: parts that do not make up the whole are an error on all ranks, with one text") {
+TEST_CASE("F19: parts that do not make up the whole are an error on all ranks, with one text",
+          "[fault]") {
   const Statuses scatter = Provoke([](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.ReduceScatter(First(in, 10), First(out, 10 / kRanks));
   });
@@ -80,7 +81,7 @@ TEST_CASE("what one rank sends and another expects must be equal") {
                 {"rank 2 sends 5 elements to rank 1, which expects 4"});
 }
 
-TEST_CASE("F17: one output given by two ranks is refused, naming both") {
+TEST_CASE("F17: one output given by two ranks is refused, naming both", "[fault]") {
   Guarded shared(DType::kFloat32, 12);
   const Statuses statuses = Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
     return comm.AllReduce(in.tensor(), comm.rank() == 0 ? out.tensor() : shared.tensor());
@@ -121,7 +122,8 @@ void CheckRefusedTensors(const std::function<std::pair<Tensor, Tensor>(Guarded&,
 }
 
 TEST_CASE(
-    "F13, F15, F16: tensors that cannot be are refused on their rank, and the others hear why") {
+    "F13, F15, F16: tensors that cannot be are refused on their rank, and the others hear why",
+    "[fault]") {
   const auto at = [](Guarded& data, std::int64_t bytes, std::int64_t count) {
     return Tensor::View(static_cast<char*>(data.data()) + bytes, {count}, DType::kFloat32);
   };
@@ -196,7 +198,7 @@ TEST_CASE("an input that overlaps the wrong part of the whole is refused on all 
                 {"input and output of rank 1 overlap", "begins at element 4"});
 }
 
-TEST_CASE("F14: null pointers are fine where there are no elements") {
+TEST_CASE("F14: null pointers are fine where there are no elements", "[fault]") {
   auto ranks = Ranks::Create(kRanks);
   REQUIRE_OK(ranks);
   const Tensor none = Tensor::View(nullptr, {0}, DType::kFloat16);

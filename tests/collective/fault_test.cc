@@ -16,7 +16,8 @@ using Clock = std::chrono::steady_clock;
 
 TEST_CASE(
     "F35, F36: abort from any thread, any number of times: the first cause stays, and later calls "
-    "fail at once") {
+    "fail at once",
+    "[fault]") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3));
     std::atomic<int> waiting{0};
@@ -72,7 +73,8 @@ struct Resources {
   }
 };
 
-TEST_CASE("F37: a group fails and heals a thousand times, and neither threads nor memory grow") {
+TEST_CASE("F37: a group fails and heals a thousand times, and neither threads nor memory grow",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3));
     Resources before{};
@@ -97,7 +99,7 @@ TEST_CASE("F37: a group fails and heals a thousand times, and neither threads no
   });
 }
 
-TEST_CASE("F39: a group destroyed while ranks wait frees them first") {
+TEST_CASE("F39: a group destroyed while ranks wait frees them first", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (int repeat = 0; repeat < 20; ++repeat) {
       const std::vector<Stream> streams(3);
@@ -127,7 +129,8 @@ TEST_CASE("F39: a group destroyed while ranks wait frees them first") {
 
 TEST_CASE(
     "F40: an executor destroyed from inside a task frees the ranks that wait, and nobody waits for "
-    "itself") {
+    "itself",
+    "[fault]") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3));
     absl::Status waited;
@@ -142,7 +145,7 @@ TEST_CASE(
   });
 }
 
-TEST_CASE("F49: one rank on two threads at once is refused, naming the rank") {
+TEST_CASE("F49: one rank on two threads at once is refused, naming the rank", "[fault]") {
   SURVIVES([]() -> absl::Status {
     const std::vector<Stream> streams(2);
     LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(streams));

@@ -15,6 +15,7 @@
 namespace lockstep {
 namespace {
 
+using testing::Gpus;
 using testing::Says;
 
 absl::Status Must(bool holds, absl::string_view what) {
@@ -106,12 +107,6 @@ absl::Status CallsEverything(const std::vector<Device>& devices) {
   return kept("the end of all");
 }
 
-std::vector<Device> AllGpus() {
-  std::vector<Device> devices;
-  for (int index = 0; index < CudaDeviceCount(); ++index) devices.push_back(Device::Cuda(index));
-  return devices;
-}
-
 // In a thread of its own, which no CUDA call has touched before.
 absl::Status OnFreshThread(const std::function<absl::Status()>& body) {
   absl::Status status;
@@ -119,26 +114,26 @@ absl::Status OnFreshThread(const std::function<absl::Status()>& body) {
   return status;
 }
 
-TEST_CASE("a host's thread finds the device that it had set after every call") {
-  for (const Device device : AllGpus()) {
+TEST_CASE("a host's thread finds the device that it had set after every call", "[gpu]") {
+  for (const Device device : Gpus()) {
     INFO(device.ToString());
     REQUIRE_OK(OnFreshThread([&] {
       cudaSetDevice(device.index());
-      return CallsEverything(AllGpus());
+      return CallsEverything(Gpus());
     }));
   }
 }
 
-TEST_CASE("a host's thread without a context has none after any call") {
-  if (AllGpus().empty()) return;
+TEST_CASE("a host's thread without a context has none after any call", "[gpu]") {
+  if (Gpus().empty()) return;
   REQUIRE_OK(OnFreshThread([] {
-    LOCKSTEP_RETURN_IF_ERROR(CallsEverything(AllGpus()));
+    LOCKSTEP_RETURN_IF_ERROR(CallsEverything(Gpus()));
     return Must(Found::Now().context == nullptr, "there is a context now");
   }));
 }
 
-TEST_CASE("a host that works in a driver context of its own finds it after every call") {
-  for (const Device device : AllGpus()) {
+TEST_CASE("a host that works in a driver context of its own finds it after every call", "[gpu]") {
+  for (const Device device : Gpus()) {
     INFO(device.ToString());
     REQUIRE_OK(OnFreshThread([&]() -> absl::Status {
       void* const library = dlopen("libcuda.so.1", RTLD_NOW);
@@ -149,7 +144,7 @@ TEST_CASE("a host that works in a driver context of its own finds it after every
       CUcontext own = nullptr;
       LOCKSTEP_RETURN_IF_ERROR(
           Must(create(&own, 0, device.index()) == CUDA_SUCCESS, "there is no context to be had"));
-      const absl::Status status = CallsEverything(AllGpus());
+      const absl::Status status = CallsEverything(Gpus());
       const bool kept = Found::Now().context == own;
       // A stream of that context is none that lockstep can work on.
       cudaStream_t stream = nullptr;
@@ -165,12 +160,13 @@ TEST_CASE("a host that works in a driver context of its own finds it after every
   }
 }
 
-TEST_CASE("an error that the host has not asked for yet is there after a group was made") {
-  if (AllGpus().empty()) return;
+TEST_CASE("an error that the host has not asked for yet is there after a group was made",
+          "[gpu][cuda_error]") {
+  if (Gpus().empty()) return;
   REQUIRE_OK(OnFreshThread([]() -> absl::Status {
     for (int turn = 0; turn < 2; ++turn) {
       cudaMemset(nullptr, 0, 1);
-      LOCKSTEP_RETURN_IF_ERROR(CallsEverything(AllGpus()));
+      LOCKSTEP_RETURN_IF_ERROR(CallsEverything(Gpus()));
       LOCKSTEP_RETURN_IF_ERROR(Must(cudaGetLastError() == cudaErrorInvalidValue,
                                     "the host's error is gone, or is another"));
     }

@@ -18,6 +18,7 @@ namespace {
 using testing::Code;
 using testing::Expect;
 using testing::ExpectStatus;
+using testing::Gpus;
 using testing::Guarded;
 using testing::Ranks;
 using testing::Says;
@@ -85,7 +86,8 @@ class Hoard {
 
 TEST_CASE(
     "F25: a GPU without memory fails the creation of a group, naming it, and a second one "
-    "succeeds") {
+    "succeeds",
+    "[gpu][fault][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     if (!IsPeer(transport)) continue;
     INFO(transport.name);
@@ -103,7 +105,8 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("F26: an error that the host's own calls left behind is not taken for a collective's") {
+TEST_CASE("F26: an error that the host's own calls left behind is not taken for a collective's",
+          "[gpu][fault][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     INFO(transport.name);
     auto ranks = Ranks::Create(2, transport);
@@ -121,7 +124,8 @@ TEST_CASE("F26: an error that the host's own calls left behind is not taken for 
   }
 }
 
-TEST_CASE("F26: memory that the GPUs may not use is refused on its rank, and the group heals") {
+TEST_CASE("F26: memory that the GPUs may not use is refused on its rank, and the group heals",
+          "[gpu][fault][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     if (transport.options.transport == TransportKind::kStaged) continue;  // asks for none
     INFO(transport.name);
@@ -143,7 +147,7 @@ TEST_CASE("F26: memory that the GPUs may not use is refused on its rank, and the
 
 // Leaves the process without its GPUs, so it runs when it is asked for by name.
 TEST_CASE("F27: after an error that CUDA does not recover from, every call fails and says so",
-          "[.]") {
+          "[.][gpu][fault][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     auto ranks = Ranks::Create(2, transport);
     REQUIRE_OK(ranks);
@@ -174,12 +178,14 @@ TEST_CASE("F27: after an error that CUDA does not recover from, every call fails
   }
 }
 
-TEST_CASE("F28: a link that changes a byte sends the group through the host, which says why") {
-  if (CudaDeviceCount() < 2) return;
+TEST_CASE("F28: a link that changes a byte sends the group through the host, which says why",
+          "[gpu][multi_gpu][fault]") {
+  const std::vector<Device> gpus = Gpus();
+  if (gpus.size() < 2) return;
   std::vector<Worker> workers;
   std::vector<Stream> streams;
   for (int rank = 0; rank < 2; ++rank) {
-    auto worker = Worker::Adopt(rank, 2, Device::Cuda(rank));
+    auto worker = Worker::Adopt(rank, 2, gpus[static_cast<std::size_t>(rank)]);
     REQUIRE_OK(worker);
     streams.push_back(worker->stream());
     workers.push_back(*std::move(worker));
@@ -203,7 +209,8 @@ TEST_CASE("F28: a link that changes a byte sends the group through the host, whi
   for (const absl::Status& status : statuses) REQUIRE_OK(status);
 }
 
-TEST_CASE("F29: kernels that wait in vain leave at once when the group is aborted, and it heals") {
+TEST_CASE("F29: kernels that wait in vain leave at once when the group is aborted, and it heals",
+          "[gpu][fault]") {
   for (const TransportCase& transport : OnGpus()) {
     if (!IsPeer(transport)) continue;
     // A sum by lines, and one by tiles.

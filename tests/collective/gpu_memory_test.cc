@@ -11,6 +11,7 @@
 namespace lockstep {
 namespace {
 
+using testing::Gpus;
 using testing::Ranks;
 using testing::Says;
 using testing::TransportCase;
@@ -128,7 +129,8 @@ bool IsRefused(const TransportCase& transport, const Memory& memory) {
   return refused > 0;
 }
 
-TEST_CASE("memory that a host hands over is good at every size, or refused at every size") {
+TEST_CASE("memory that a host hands over is good at every size, or refused at every size",
+          "[gpu][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     INFO(transport.name);
     // Where peers touch it.
@@ -142,7 +144,8 @@ TEST_CASE("memory that a host hands over is good at every size, or refused at ev
   }
 }
 
-TEST_CASE("memory of a pool that gives every GPU access is good at every size") {
+TEST_CASE("memory of a pool that gives every GPU access is good at every size",
+          "[gpu][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     INFO(transport.name);
     for (const Device device : transport.devices) {
@@ -168,7 +171,8 @@ TEST_CASE("memory of a pool that gives every GPU access is good at every size") 
   }
 }
 
-TEST_CASE("memory at an address that was good for another allocation is asked about anew") {
+TEST_CASE("memory at an address that was good for another allocation is asked about anew",
+          "[gpu][multi_gpu][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     if (transport.devices.size() < 2 || transport.options.transport == TransportKind::kStaged) {
       continue;
@@ -196,11 +200,12 @@ TEST_CASE("memory at an address that was good for another allocation is asked ab
   }
 }
 
-TEST_CASE("a group takes at most 64 MiB of each GPU, and says how much") {
-  if (CudaDeviceCount() < 2) return;
+TEST_CASE("a group takes at most 64 MiB of each GPU, and says how much", "[gpu][multi_gpu]") {
+  const std::vector<Device> gpus = Gpus();
+  if (gpus.size() < 2) return;
   constexpr int kGroups = 8;
   constexpr std::int64_t kMiB = 1 << 20;
-  const std::vector<Device> devices = {Device::Cuda(0), Device::Cuda(1)};
+  const std::vector<Device> devices = {gpus[0], gpus[1]};
   const auto free_bytes = [&] {
     std::vector<std::int64_t> all;
     for (const Device device : devices) {

@@ -42,7 +42,8 @@ absl::Status EnterInOppositeOrder(int world_size) {
 
 TEST_CASE(
     "F42: ranks that enter two groups in opposite order time out, and are told who is in "
-    "which") {
+    "which",
+    "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) LOCKSTEP_RETURN_IF_ERROR(EnterInOppositeOrder(n));
     return absl::OkStatus();
@@ -75,7 +76,8 @@ void AwaitMoving(const std::atomic<int>& moving, int repeat) {
 }
 
 // On the CPU. On GPUs, where work may outlast the call, no test holds the same.
-TEST_CASE("F46: a task throws while other ranks move data: nothing is freed under them") {
+TEST_CASE("F46: a task throws while other ranks move data: nothing is freed under them",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : {3, 4, 8}) {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n));
@@ -104,7 +106,8 @@ TEST_CASE("F46: a task throws while other ranks move data: nothing is freed unde
   });
 }
 
-TEST_CASE("F35: an abort while ranks move data fails the round on all of them, or the next") {
+TEST_CASE("F35: an abort while ranks move data fails the round on all of them, or the next",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n));

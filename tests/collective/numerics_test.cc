@@ -146,7 +146,8 @@ TEST_CASE("16-bit types are summed in float32 and rounded once") {
 
 TEST_CASE(
     "F21: infinities, denormals and signed zeros give the same bits on all ranks, a thousand times "
-    "over") {
+    "over",
+    "[fault]") {
   auto ranks = Ranks::Create(3);
   REQUIRE_OK(ranks);
   const std::vector<std::vector<float>> inputs = {
@@ -169,7 +170,8 @@ TEST_CASE(
 
 TEST_CASE(
     "F20: a NaN on one rank is the same NaN at the same index on all ranks, under every "
-    "operation") {
+    "operation",
+    "[fault]") {
   auto ranks = Ranks::Create(4);
   REQUIRE_OK(ranks);
   for (const ReduceOp op : kAllReduceOps) {
@@ -185,7 +187,8 @@ TEST_CASE(
 TEST_CASE(
     "F20: the NaN check names rank, index and operation on all ranks, moves nothing, and leaves "
     "the "
-    "group usable") {
+    "group usable",
+    "[fault]") {
   auto ranks = Ranks::Create(3, {.check_nan = true});
   REQUIRE_OK(ranks);
   std::vector<std::vector<float>> data(3, std::vector<float>(100, 1.0f));

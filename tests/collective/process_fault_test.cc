@@ -76,9 +76,8 @@ absl::Status ForksDuringARound(int world_size, bool on_rank_thread,
   return WorksWell(ranks);
 }
 
-TEST_CASE(
-    "F43: in a forked child every call is refused and nothing is waited for; the parent goes "
-    "on") {
+TEST_CASE("F43: in a forked child every call is refused at once, and the parent goes on",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       for (const bool on_rank_thread : {false, true}) {
@@ -93,7 +92,7 @@ TEST_CASE(
 
 // ThreadSanitizer itself crashes when a thread that forked ends in the child.
 #if !defined(__SANITIZE_THREAD__)
-TEST_CASE("F43: a child forked inside a task ends when its task does") {
+TEST_CASE("F43: a child forked inside a task ends when its task does", "[fault]") {
   SURVIVES([]() -> absl::Status {
     return ForksDuringARound(3, /*on_rank_thread=*/true, [](Ranks&) -> absl::Status {
       const pid_t child = fork();
@@ -139,7 +138,8 @@ absl::Status RoundsUntil(pid_t stopper, Communicator& comm, std::vector<std::int
 
 TEST_CASE(
     "F44: a process that stands still for longer than the time-out goes on, or fails the "
-    "same on every rank") {
+    "same on every rank",
+    "[fault]") {
   for (const int n : kWorldSizes) {
     SURVIVES([n]() -> absl::Status {
       const pid_t stopper = StartStopper(4);
@@ -190,7 +190,7 @@ absl::Status RankExits(Ranks& ranks) {
   });
 }
 
-TEST_CASE("F48: a rank's thread exits the process while the others wait") {
+TEST_CASE("F48: a rank's thread exits the process while the others wait", "[fault]") {
   for (const int n : kWorldSizes) {
     ExitsAtOnce([n]() -> absl::Status {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n));
@@ -205,7 +205,7 @@ TEST_CASE("F48: a rank's thread exits the process while the others wait") {
   }
 }
 
-TEST_CASE("F48: the main thread exits the process while ranks wait") {
+TEST_CASE("F48: the main thread exits the process while ranks wait", "[fault]") {
   for (const int n : kWorldSizes) {
     for (const bool destroyed : {false, true}) {
       ExitsAtOnce([n, destroyed]() -> absl::Status {
@@ -235,7 +235,7 @@ TEST_CASE("F48: the main thread exits the process while ranks wait") {
   }
 }
 
-TEST_CASE("F48: the process exits while threads of the host's own wait") {
+TEST_CASE("F48: the process exits while threads of the host's own wait", "[fault]") {
   ExitsAtOnce([]() -> absl::Status {
     static std::unique_ptr<CollectiveBarrier> barrier;
     LOCKSTEP_ASSIGN_OR_RETURN(barrier, CollectiveBarrier::Create(std::vector<Stream>(3)));

@@ -77,22 +77,22 @@ void OthersAreFreedAlways(const std::function<absl::Status()>& fault, const std:
   });
 }
 
-TEST_CASE("F1: a rank that throws frees the others, who are told what it threw") {
+TEST_CASE("F1: a rank that throws frees the others, who are told what it threw", "[fault]") {
   OthersAreFreedAlways([]() -> absl::Status { throw std::runtime_error("boom"); },
                        " threw std::runtime_error: boom");
 }
 
-TEST_CASE("F2: a rank that returns an error frees the others, who are told its status") {
+TEST_CASE("F2: a rank that returns an error frees the others, who are told its status", "[fault]") {
   OthersAreFreedAlways([] { return absl::DataLossError("bad shard"); },
                        " failed: DATA_LOSS: bad shard");
 }
 
-TEST_CASE("F33: a rank whose thread exits frees the others at once") {
+TEST_CASE("F33: a rank whose thread exits frees the others at once", "[fault]") {
   OthersAreFreedAlways([]() -> absl::Status { pthread_exit(nullptr); },
                        "'s thread ended inside its task");
 }
 
-TEST_CASE("F33: a rank whose task ends early frees the others at once") {
+TEST_CASE("F33: a rank whose task ends early frees the others at once", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       for (const Phase phase : kPhases) {
@@ -123,7 +123,8 @@ void SleepCancellably() {
 #endif
 }
 
-TEST_CASE("F34: a rank whose thread is cancelled in its own code frees the others at once") {
+TEST_CASE("F34: a rank whose thread is cancelled in its own code frees the others at once",
+          "[fault]") {
   OthersAreFreedAlways(
       []() -> absl::Status {
         pthread_cancel(pthread_self());
@@ -134,7 +135,8 @@ TEST_CASE("F34: a rank whose thread is cancelled in its own code frees the other
       "'s thread ended inside its task");
 }
 
-TEST_CASE("F34: a rank cancelled by another thread, while it sleeps, frees the others at once") {
+TEST_CASE("F34: a rank cancelled by another thread, while it sleeps, frees the others at once",
+          "[fault]") {
   OthersAreFreedAlways(
       []() -> absl::Status {
         std::thread([rank = pthread_self()] {
@@ -191,7 +193,8 @@ absl::Status CancelledInside(int world_size, bool others_come) {
   return Heals(ranks);
 }
 
-TEST_CASE("F34: a rank cancelled inside a collective leaves it with the round's verdict first") {
+TEST_CASE("F34: a rank cancelled inside a collective leaves it with the round's verdict first",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_RETURN_IF_ERROR(CancelledInside(n, /*others_come=*/true));

@@ -12,6 +12,7 @@
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/gpus.h"
 
 namespace lockstep::testing {
 
@@ -35,18 +36,18 @@ inline CollectiveBarrier::Options SharedPeer() {
                      .push_tile_bytes = 4096}};
 }
 
-/// Those that this machine has.
+/// Those that this machine has. For cases tagged [gpu].
 inline std::vector<TransportCase> Transports() {
   std::vector<TransportCase> cases = {{"cpu", {Device::Cpu()}}};
-  const int gpus = CudaDeviceCount();
-  if (gpus >= 1) {
-    const Device one = Device::Cuda(0);
+  const std::vector<Device> gpus = Gpus();
+  if (gpus.size() >= 1) {
+    const Device one = gpus[0];
     cases.push_back({"ordered, one GPU", {one}, {.transport = TransportKind::kOrdered}});
     cases.push_back({"staged, one GPU", {one}, {.transport = TransportKind::kStaged}});
     cases.push_back({"peer, one GPU", {one}, SharedPeer(), 8});
   }
-  if (gpus >= 2) {
-    const std::vector<Device> two = {Device::Cuda(0), Device::Cuda(1)};
+  if (gpus.size() >= 2) {
+    const std::vector<Device> two = {gpus[0], gpus[1]};
     cases.push_back({"ordered, two GPUs", two, {.transport = TransportKind::kOrdered}});
     cases.push_back({"staged, two GPUs", two, {.transport = TransportKind::kStaged}});
     cases.push_back({"peer, two GPUs, dealt", two, SharedPeer(), 8});

@@ -37,7 +37,8 @@ absl::StatusOr<std::vector<absl::Status>> StaysAway(Ranks& ranks, int late) {
 
 TEST_CASE(
     "F3, F5: when a rank does not arrive all get one time-out that names it, and late it is told "
-    "the same") {
+    "the same",
+    "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : kWorldSizes) {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n, {.timeout = kTimeout}));
@@ -62,8 +63,8 @@ TEST_CASE(
   });
 }
 
-TEST_CASE(
-    "F4: a rank that is late, but in time, costs nothing but the wait, which the stats show") {
+TEST_CASE("F4: a rank that is late, but in time, costs nothing but the wait, which the stats show",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3));
     return ranks.Run([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -80,7 +81,8 @@ TEST_CASE(
   });
 }
 
-TEST_CASE("F12: a rank that calls one round more waits in vain, and is told both sides' rounds") {
+TEST_CASE("F12: a rank that calls one round more waits in vain, and is told both sides' rounds",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3, {.timeout = kTimeout}));
     std::atomic<bool> told{false};
@@ -100,7 +102,7 @@ TEST_CASE("F12: a rank that calls one round more waits in vain, and is told both
   });
 }
 
-TEST_CASE("F22, F23: many ranks on few cores finish all their rounds") {
+TEST_CASE("F22, F23: many ranks on few cores finish all their rounds", "[fault]") {
   SURVIVES([]() -> absl::Status {
     for (const int n : {8, 64}) {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(n, {.timeout = absl::Seconds(20)}));
@@ -117,7 +119,8 @@ TEST_CASE("F22, F23: many ranks on few cores finish all their rounds") {
 
 TEST_CASE(
     "F38: a rank that missed a failure and arrives after the reset is stale once, and disturbs "
-    "nobody") {
+    "nobody",
+    "[fault]") {
   SURVIVES([]() -> absl::Status {
     const std::vector<Stream> streams(3);
     LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
@@ -152,8 +155,8 @@ TEST_CASE(
   });
 }
 
-TEST_CASE(
-    "F47: those who are left make a group of their own, and the one who was missing is stale") {
+TEST_CASE("F47: those who are left make a group of their own, and the one who was missing is stale",
+          "[fault]") {
   SURVIVES([]() -> absl::Status {
     constexpr int kRanks = 4;
     for (int missing = 0; missing < kRanks; ++missing) {
@@ -195,7 +198,7 @@ TEST_CASE(
 // goes before the C library's, also for the libraries.
 std::atomic<bool> clock_jumps{false};
 
-TEST_CASE("F45: jumps of the wall clock do not end a wait, nor prolong it") {
+TEST_CASE("F45: jumps of the wall clock do not end a wait, nor prolong it", "[fault]") {
   SURVIVES([]() -> absl::Status {
     clock_jumps = true;
     const auto first = std::chrono::system_clock::now();
@@ -215,7 +218,7 @@ TEST_CASE("F45: jumps of the wall clock do not end a wait, nor prolong it") {
   });
 }
 
-TEST_CASE("F44: a storm of signals does not end a wait") {
+TEST_CASE("F44: a storm of signals does not end a wait", "[fault]") {
   SURVIVES([]() -> absl::Status {
     struct sigaction ignore {};
     ignore.sa_handler = [](int) {};

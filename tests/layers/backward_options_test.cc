@@ -49,7 +49,7 @@ absl::Status OverwriteThenAdd(Worker& worker, Communicator& comm, const FullLaye
 
 }  // namespace
 
-TEST_CASE("Without accumulate, Backward writes over whatever the gradients held") {
+TEST_CASE("Without accumulate, Backward writes over whatever the gradients held", "[gpu]") {
   auto group = Group::Create(GENERATE(1, 3));
   REQUIRE_OK(group);
   for (const LayerCase& layer : kLayers) {

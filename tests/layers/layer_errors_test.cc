@@ -108,7 +108,7 @@ TEST_CASE("A linear layer names itself and both numbers when it refuses a tensor
   });
 }
 
-TEST_CASE("Layers that cannot be are refused by name") {
+TEST_CASE("Layers that cannot be are refused by name", "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   const auto create = [&](auto layer, std::int64_t in_features, std::int64_t out_features,
@@ -133,7 +133,8 @@ TEST_CASE("Layers that cannot be are refused by name") {
   });
 }
 
-TEST_CASE("A whole tensor where a part belongs is refused, saying how much the rank holds") {
+TEST_CASE("A whole tensor where a part belongs is refused, saying how much the rank holds",
+          "[gpu]") {
   auto group = Group::Create(3);
   REQUIRE_OK(group);
   const auto column = [&](const TensorShapes& shapes) {
@@ -157,7 +158,8 @@ TEST_CASE("A whole tensor where a part belongs is refused, saying how much the r
                     "which this rank holds 2"}}});
 }
 
-TEST_CASE("A bad tensor on one rank of a column-parallel layer is an error on all, and heals") {
+TEST_CASE("A bad tensor on one rank of a column-parallel layer is an error on all, and heals",
+          "[gpu]") {
   const auto pass = [](bool gather_output) {
     return [=](Worker& worker, Communicator& comm, const TensorShapes& shapes) {
       return RunZeros<ColumnParallelLinear>(
@@ -175,7 +177,8 @@ TEST_CASE("A bad tensor on one rank of a column-parallel layer is an error on al
                       "out_features is 6");
 }
 
-TEST_CASE("A bad tensor on one rank of a row-parallel layer is an error on all, and heals") {
+TEST_CASE("A bad tensor on one rank of a row-parallel layer is an error on all, and heals",
+          "[gpu]") {
   const auto pass = [](bool input_is_parallel) {
     return [=](Worker& worker, Communicator& comm, const TensorShapes& shapes) {
       return RunZeros<RowParallelLinear>(
@@ -191,7 +194,8 @@ TEST_CASE("A bad tensor on one rank of a row-parallel layer is an error on all, 
                       "out_features is 4");
 }
 
-TEST_CASE("Ranks that bring different numbers of tokens all get an error that is no time-out") {
+TEST_CASE("Ranks that bring different numbers of tokens all get an error that is no time-out",
+          "[gpu]") {
   const auto pass = [](Worker& worker, Communicator& comm, const TensorShapes& shapes) {
     return RunZeros<RowParallelLinear>({.in_features = 6, .out_features = 4}, shapes,
                                        DType::kFloat32, worker, comm);
@@ -200,7 +204,7 @@ TEST_CASE("Ranks that bring different numbers of tokens all get an error that is
                       absl::StatusCode::kFailedPrecondition, "all_reduce");
 }
 
-TEST_CASE("A bad tensor on one rank of an MLP is an error on all, and heals") {
+TEST_CASE("A bad tensor on one rank of an MLP is an error on all, and heals", "[gpu]") {
   const auto pass = [](Worker& worker, Communicator& comm, const TensorShapes& shapes) {
     return RunZeros<ParallelMlp>({.in_features = 4, .hidden_features = 5, .out_features = 2},
                                  shapes, DType::kFloat32, worker, comm);

@@ -34,7 +34,7 @@ absl::StatusOr<std::vector<Array>> StartingValues(const Linear::Options& options
 
 }  // namespace
 
-TEST_CASE("A linear layer computes X W + b and the three gradients") {
+TEST_CASE("A linear layer computes X W + b and the three gradients", "[gpu]") {
   for (const DType dtype : kFloatingTypes) {
     const Inputs inputs{.dtype = dtype,
                         .parameters = {{{2, 3}, {1, 0, -1, 2, 1, 0}}, {{3}, {10, 20, 30}}},
@@ -49,7 +49,7 @@ TEST_CASE("A linear layer computes X W + b and the three gradients") {
   }
 }
 
-TEST_CASE("Where the bias follows the product at once, a 16-bit result is rounded once") {
+TEST_CASE("Where the bias follows the product at once, a 16-bit result is rounded once", "[gpu]") {
   auto alone = Group::Create(1);
   REQUIRE_OK(alone);
   // The product, big + 1, has no place in the type and rounds to big.
@@ -71,7 +71,7 @@ TEST_CASE("Where the bias follows the product at once, a 16-bit result is rounde
   }
 }
 
-TEST_CASE("A linear layer's gradients are its derivatives") {
+TEST_CASE("A linear layer's gradients are its derivatives", "[gpu]") {
   const bool bias = GENERATE(true, false);
   const Inputs inputs = Inputs::Uniform(DType::kFloat64, 3, {5, 4}, bias);
   const Linear::Options options{
@@ -119,7 +119,7 @@ TEST_CASE("Gradients add up over Backward calls until zeroed, without 16-bit rou
   }
 }
 
-TEST_CASE("A linear layer of size 0 in any direction computes what is left") {
+TEST_CASE("A linear layer of size 0 in any direction computes what is left", "[gpu]") {
   for (const DType dtype : kFloatingTypes) {
     for (const auto& [tokens, in_features, out_features] :
          {std::array{0, 2, 3}, std::array{2, 0, 3}, std::array{2, 3, 0}, std::array{0, 0, 0}}) {
@@ -134,7 +134,8 @@ TEST_CASE("A linear layer of size 0 in any direction computes what is left") {
   }
 }
 
-TEST_CASE("Without inputs, the result is the bias, and a layer starts with a bias of zero") {
+TEST_CASE("Without inputs, the result is the bias, and a layer starts with a bias of zero",
+          "[gpu]") {
   const auto values = StartingValues({.in_features = 0, .out_features = 3});
   REQUIRE_OK(values);
   REQUIRE(SameBits((*values)[1], Array::Constant({3}, 0.0)));

@@ -82,7 +82,7 @@ Tensor FileOf(Array& array) {
 
 }  // namespace
 
-TEST_CASE("A whole matrix loads either way round, at every world size, axis and type") {
+TEST_CASE("A whole matrix loads either way round, at every world size, axis and type", "[gpu]") {
   RequireLoads([](Worker& worker, const Parameter& parameter, const Array& full) {
     Array file = full;
     return parameter.LoadFull(worker, FileOf(file), Orientation::kInOut);
@@ -93,7 +93,8 @@ TEST_CASE("A whole matrix loads either way round, at every world size, axis and 
   });
 }
 
-TEST_CASE("A rank's own shard loads either way round, at every world size, axis and type") {
+TEST_CASE("A rank's own shard loads either way round, at every world size, axis and type",
+          "[gpu]") {
   RequireLoads([](Worker& worker, const Parameter& parameter, const Array& full) {
     Array file = PartOf(full, parameter.shard_axis(), parameter.shard());
     return parameter.LoadShard(worker, FileOf(file), Orientation::kInOut);
@@ -147,7 +148,8 @@ TEST_CASE("Vectors load as they are, and what has other than two axes has no tra
   }
 }
 
-TEST_CASE("A load that does not fit names both shapes, and whether the other way round would") {
+TEST_CASE("A load that does not fit names both shapes, and whether the other way round would",
+          "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   std::vector<std::pair<absl::Status, std::string>> refused;

@@ -7,7 +7,7 @@
 
 namespace lockstep::testing {
 
-TEST_CASE("An MLP's Backward refuses each of its tensors before it adds to any gradient") {
+TEST_CASE("An MLP's Backward refuses each of its tensors before it adds to any gradient", "[gpu]") {
   auto group = Group::Create(1);
   REQUIRE_OK(group);
   enum Which { kX, kXTokens, kXType, kGradOut, kBefore, kAfter };
@@ -59,7 +59,7 @@ TEST_CASE("An MLP's Backward refuses each of its tensors before it adds to any g
   }
 }
 
-TEST_CASE("An MLP's Backward without what Forward kept says so, and adds to no gradient") {
+TEST_CASE("An MLP's Backward without what Forward kept says so, and adds to no gradient", "[gpu]") {
   auto group = Group::Create(1);
   REQUIRE_OK(group);
   absl::Status backward;

@@ -202,39 +202,41 @@ std::vector<std::uint64_t> CountCollectives(Group& group, const typename Layer::
 
 }  // namespace
 
-TEST_CASE("A column-parallel layer equals the unsharded one, bit-equal on every rank") {
+TEST_CASE("A column-parallel layer equals the unsharded one, bit-equal on every rank", "[gpu]") {
   RequireEqualToUnsharded(MakeColumn);
 }
 
-TEST_CASE("A row-parallel layer equals the unsharded one, bit-equal on every rank") {
+TEST_CASE("A row-parallel layer equals the unsharded one, bit-equal on every rank", "[gpu]") {
   RequireEqualToUnsharded(MakeRow);
 }
 
-TEST_CASE("A column-parallel layer's gradients are its derivatives") {
+TEST_CASE("A column-parallel layer's gradients are its derivatives", "[gpu]") {
   RequireGradientsAreDerivatives(MakeColumn);
 }
 
-TEST_CASE("A row-parallel layer's gradients are its derivatives") {
+TEST_CASE("A row-parallel layer's gradients are its derivatives", "[gpu]") {
   RequireGradientsAreDerivatives(MakeRow);
 }
 
-TEST_CASE("A column-parallel layer's gradients add up over two Backward calls") {
+TEST_CASE("A column-parallel layer's gradients add up over two Backward calls", "[gpu]") {
   RequireGradientsAddUp(MakeColumn);
 }
 
-TEST_CASE("A row-parallel layer's gradients add up over two Backward calls") {
+TEST_CASE("A row-parallel layer's gradients add up over two Backward calls", "[gpu]") {
   RequireGradientsAddUp(MakeRow);
 }
 
-TEST_CASE("With weights of zero, a column-parallel layer gives its bias at every world size") {
+TEST_CASE("With weights of zero, a column-parallel layer gives its bias at every world size",
+          "[gpu]") {
   RequireBiasIsAddedOnce(MakeColumn);
 }
 
-TEST_CASE("With weights of zero, a row-parallel layer gives its bias at every world size") {
+TEST_CASE("With weights of zero, a row-parallel layer gives its bias at every world size",
+          "[gpu]") {
   RequireBiasIsAddedOnce(MakeRow);
 }
 
-TEST_CASE("A pass takes the collectives its header promises and no more") {
+TEST_CASE("A pass takes the collectives its header promises and no more", "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   using Counts = std::vector<std::uint64_t>;

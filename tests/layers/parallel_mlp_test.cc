@@ -73,7 +73,7 @@ void RequireTrainsLikeUnsharded(const OptimizerOptions& options) {
 
 }  // namespace
 
-TEST_CASE("A parallel MLP equals two unsharded layers, bit-equal on every rank") {
+TEST_CASE("A parallel MLP equals two unsharded layers, bit-equal on every rank", "[gpu]") {
   auto alone = Group::Create(1);
   REQUIRE_OK(alone);
   auto group = Group::Create(GENERATE(range(1, 9)));
@@ -111,7 +111,7 @@ TEST_CASE("A parallel MLP equals two unsharded layers, bit-equal on every rank")
   }
 }
 
-TEST_CASE("A parallel MLP's gradients are its derivatives, with either activation") {
+TEST_CASE("A parallel MLP's gradients are its derivatives, with either activation", "[gpu]") {
   auto group = Group::Create(GENERATE(1, 2, 3, 8));
   REQUIRE_OK(group);
   for (const Activation activation : kActivations) {
@@ -137,7 +137,7 @@ TEST_CASE("A parallel MLP's gradients are its derivatives, with either activatio
   }
 }
 
-TEST_CASE("Forward gives the same bits whether or not it keeps the activations") {
+TEST_CASE("Forward gives the same bits whether or not it keeps the activations", "[gpu]") {
   auto group = Group::Create(3);
   REQUIRE_OK(group);
   std::vector<Array> kept_y(3);
@@ -159,7 +159,7 @@ TEST_CASE("Forward gives the same bits whether or not it keeps the activations")
   for (std::size_t rank = 0; rank < 3; ++rank) REQUIRE(SameBits(kept_y[rank], lone_y[rank]));
 }
 
-TEST_CASE("A pass of an MLP takes one collective in each direction") {
+TEST_CASE("A pass of an MLP takes one collective in each direction", "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   std::vector<std::uint64_t> counts;
@@ -179,12 +179,12 @@ TEST_CASE("A pass of an MLP takes one collective in each direction") {
   REQUIRE(counts == std::vector<std::uint64_t>{1, 1});
 }
 
-TEST_CASE("SGD on shards trains like SGD on the whole, and replicas stay bit-equal") {
+TEST_CASE("SGD on shards trains like SGD on the whole, and replicas stay bit-equal", "[gpu]") {
   RequireTrainsLikeUnsharded<Sgd>(
       SgdOptions{.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 0.01});
 }
 
-TEST_CASE("AdamW on shards trains like AdamW on the whole, and replicas stay bit-equal") {
+TEST_CASE("AdamW on shards trains like AdamW on the whole, and replicas stay bit-equal", "[gpu]") {
   RequireTrainsLikeUnsharded<AdamW>(AdamWOptions{.learning_rate = 0.01});
 }
 

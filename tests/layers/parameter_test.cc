@@ -64,7 +64,8 @@ TEST_CASE("Shards cover an axis in rank order and differ by at most one element"
   }
 }
 
-TEST_CASE("A loaded parameter gathers to what was loaded, at every world size, axis and type") {
+TEST_CASE("A loaded parameter gathers to what was loaded, at every world size, axis and type",
+          "[gpu]") {
   const int world_size = GENERATE(range(1, 9));
   auto group = Group::Create(world_size);
   REQUIRE_OK(group);
@@ -86,7 +87,7 @@ TEST_CASE("A loaded parameter gathers to what was loaded, at every world size, a
   }
 }
 
-TEST_CASE("A parameter starts with the same full value at every world size") {
+TEST_CASE("A parameter starts with the same full value at every world size", "[gpu]") {
   const int world_size = GENERATE(range(1, 9));
   auto alone = Group::Create(1);
   auto group = Group::Create(world_size);
@@ -106,7 +107,7 @@ TEST_CASE("A parameter starts with the same full value at every world size") {
   }
 }
 
-TEST_CASE("Elements of a starting value lie within the bound and are not all alike") {
+TEST_CASE("Elements of a starting value lie within the bound and are not all alike", "[gpu]") {
   auto group = Group::Create(3);
   REQUIRE_OK(group);
   const auto gathered = GatherAfter(*group, {{40, 50}, 1}, DType::kFloat32,
@@ -143,7 +144,7 @@ TEST_CASE("A new parameter is zero, with a gradient wide enough to accumulate in
   }
 }
 
-TEST_CASE("Gradients gather like values, and zeroing them leaves the values alone") {
+TEST_CASE("Gradients gather like values, and zeroing them leaves the values alone", "[gpu]") {
   auto group = Group::Create(GENERATE(1, 3, 5));
   REQUIRE_OK(group);
   const Array full = Array::Uniform({4, 3}, 5);
@@ -167,7 +168,7 @@ TEST_CASE("Gradients gather like values, and zeroing them leaves the values alon
   REQUIRE_OK(status);
 }
 
-TEST_CASE("What a replicated parameter gathers to is memory of its own") {
+TEST_CASE("What a replicated parameter gathers to is memory of its own", "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   const absl::Status status = group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -210,7 +211,7 @@ TEST_CASE("Loading another shape is refused with both shapes, though it has as m
   REQUIRE(Says(status, "[2, 6]"));
 }
 
-TEST_CASE("A parameter that cannot be is refused") {
+TEST_CASE("A parameter that cannot be is refused", "[gpu]") {
   auto group = Group::Create(1);
   REQUIRE_OK(group);
   const auto create = [&](const Shape& shape, int axis, DType dtype) {
@@ -228,7 +229,8 @@ TEST_CASE("A parameter that cannot be is refused") {
   }
 }
 
-TEST_CASE("A parameter of which each part can be, but never the whole, is refused at Create") {
+TEST_CASE("A parameter of which each part can be, but never the whole, is refused at Create",
+          "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   // 2^63 bytes, though there is not one element; each rank's part would be 2^62.
@@ -241,7 +243,8 @@ TEST_CASE("A parameter of which each part can be, but never the whole, is refuse
   REQUIRE(Says(status, "[2305843009213693952, 0]"));
 }
 
-TEST_CASE("Gathering over a group that deals the shards otherwise is refused, not misordered") {
+TEST_CASE("Gathering over a group that deals the shards otherwise is refused, not misordered",
+          "[gpu]") {
   auto group = Group::Create(2);
   REQUIRE_OK(group);
   std::vector<absl::Status> statuses(2);

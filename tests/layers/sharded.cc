@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "lockstep/runtime/elementwise.h"
+#include "lockstep/tests/gpus.h"
 
 namespace lockstep::testing {
 namespace {
@@ -76,6 +77,7 @@ absl::Status CheckUnchanged(Worker& worker, const char* which, const Tensor& ten
 }  // namespace
 
 absl::StatusOr<Group> Group::Create(int world_size) {
+  RequireGpuTag();
   const char* const named = std::getenv("LOCKSTEP_TEST_DEVICES");
   LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Device> devices,
                             ParseDevices(named == nullptr ? "cpu" : named));

@@ -17,7 +17,7 @@
 namespace lockstep::testing {
 
 /// Ranks that can talk to each other: on the CPU, or on the devices that LOCKSTEP_TEST_DEVICES
-/// names ("cuda:0").
+/// names ("cuda:0"). For cases tagged [gpu].
 struct Group {
   std::unique_ptr<Executor> executor;
   std::unique_ptr<CollectiveBarrier> barrier;

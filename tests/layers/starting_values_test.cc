@@ -26,7 +26,8 @@ absl::StatusOr<std::vector<Array>> StartingValues(Group& group, const LayerMaker
 
 }  // namespace
 
-TEST_CASE("Parallel layers start with the full values of the unsharded layer of their seed") {
+TEST_CASE("Parallel layers start with the full values of the unsharded layer of their seed",
+          "[gpu]") {
   auto alone = Group::Create(1);
   REQUIRE_OK(alone);
   auto group = Group::Create(GENERATE(range(1, 9)));
@@ -51,7 +52,7 @@ TEST_CASE("Parallel layers start with the full values of the unsharded layer of 
   }
 }
 
-TEST_CASE("The layers of an MLP start differently, and the same at every world size") {
+TEST_CASE("The layers of an MLP start differently, and the same at every world size", "[gpu]") {
   const LayerMaker make = Make(
       ParallelMlp::Options{.in_features = 6, .hidden_features = 6, .out_features = 6, .seed = 9});
   auto alone = Group::Create(1);
@@ -68,7 +69,8 @@ TEST_CASE("The layers of an MLP start differently, and the same at every world s
   for (std::size_t i = 0; i < 4; ++i) REQUIRE(SameBits((*split)[i], (*whole)[i]));
 }
 
-TEST_CASE("Layers start with the same values in every floating-point mode of the host's thread") {
+TEST_CASE("Layers start with the same values in every floating-point mode of the host's thread",
+          "[gpu]") {
   const auto make_in = [](const FloatMode& mode) -> LayerMaker {
     const LayerMaker make = Make(Linear::Options{.in_features = 3, .out_features = 5, .seed = 9});
     return [=](Worker& worker, Communicator& comm) {

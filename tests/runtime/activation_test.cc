@@ -31,7 +31,7 @@ constexpr GeluPoint kGeluPoints[] = {{0, 0, 0.5},
                                      {2, 1.954499736104, 1.085231801078},
                                      {-3, -0.004049694095, -0.011945647204}};
 
-TEST_CASE("GELU and its slope are the exact ones") {
+TEST_CASE("GELU and its slope are the exact ones", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -50,7 +50,7 @@ TEST_CASE("GELU and its slope are the exact ones") {
   }
 }
 
-TEST_CASE("GELU of every 16-bit number is next to the exact one") {
+TEST_CASE("GELU of every 16-bit number is next to the exact one", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
@@ -75,7 +75,7 @@ TEST_CASE("GELU of every 16-bit number is next to the exact one") {
   }
 }
 
-TEST_CASE("ReLU passes what is positive, in both directions, and a NaN") {
+TEST_CASE("ReLU passes what is positive, in both directions, and a NaN", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {

@@ -11,17 +11,18 @@
 
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/runtime/worker.h"
+#include "lockstep/tests/gpus.h"
 
 namespace lockstep::testing {
 
 inline constexpr DType kFloatingTypes[] = {DType::kFloat32, DType::kFloat64, DType::kFloat16,
                                            DType::kBFloat16};
 
-/// The CPU, and the first GPU where there is one.
+/// The CPU, and the first GPU where there is one. For cases tagged [gpu].
 ///   for (const Device device : TestDevices()) { Worker worker = MakeWorker(device); ... }
 inline std::vector<Device> TestDevices() {
   std::vector<Device> devices = {Device::Cpu()};
-  if (CudaDeviceCount() > 0) devices.push_back(Device::Cuda(0));
+  if (const std::vector<Device> gpus = Gpus(); !gpus.empty()) devices.push_back(gpus[0]);
   return devices;
 }
 

@@ -34,7 +34,7 @@ struct Size {
 };
 constexpr Size kSizes[] = {{1, 1}, {3, 5}, {64, 128}, {257, 33}};
 
-TEST_CASE("copies convert between all types and strides") {
+TEST_CASE("copies convert between all types and strides", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType from : kAllDTypes) {
@@ -52,7 +52,7 @@ TEST_CASE("copies convert between all types and strides") {
   }
 }
 
-TEST_CASE("copies turn a matrix the other way round, in the source and in the copy") {
+TEST_CASE("copies turn a matrix the other way round, in the source and in the copy", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const auto& [rows, columns] : kSizes) {
@@ -73,7 +73,7 @@ TEST_CASE("copies turn a matrix the other way round, in the source and in the co
   }
 }
 
-TEST_CASE("fill writes every element of a slice, and nothing else") {
+TEST_CASE("fill writes every element of a slice, and nothing else", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kAllDTypes) {
@@ -87,7 +87,7 @@ TEST_CASE("fill writes every element of a slice, and nothing else") {
   }
 }
 
-TEST_CASE("a bias is added to every row, and column sums undo it") {
+TEST_CASE("a bias is added to every row, and column sums undo it", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -109,7 +109,7 @@ TEST_CASE("a bias is added to every row, and column sums undo it") {
   }
 }
 
-TEST_CASE("16-bit columns are summed in float32") {
+TEST_CASE("16-bit columns are summed in float32", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor x = Make(worker, {4, 1}, DType::kBFloat16, {512, 1, 1, 1});
@@ -120,7 +120,8 @@ TEST_CASE("16-bit columns are summed in float32") {
 }
 
 TEST_CASE(
-    "cross-entropy of equal logits is the logarithm of their number, and its gradient is known") {
+    "cross-entropy of equal logits is the logarithm of their number, and its gradient is known",
+    "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -137,7 +138,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("the gradient of cross-entropy is its slope") {
+TEST_CASE("the gradient of cross-entropy is its slope", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     std::vector<double> values = {0.3, -1.2, 2.0, 0.7, 0.1, -0.4};
@@ -161,7 +162,7 @@ TEST_CASE("the gradient of cross-entropy is its slope") {
   }
 }
 
-TEST_CASE("arguments that do not fit are refused by name") {
+TEST_CASE("arguments that do not fit are refused by name", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor x = *worker.Zeros({2, 3}, DType::kFloat32);
@@ -180,7 +181,7 @@ TEST_CASE("arguments that do not fit are refused by name") {
   }
 }
 
-TEST_CASE("every device rounds, keeps and copies alike, whatever the strides") {
+TEST_CASE("every device rounds, keeps and copies alike, whatever the strides", "[gpu]") {
   // Ties, the largest and the smallest numbers of both 16-bit types, and what lies beyond.
   std::vector<double> edges = {65519, 65520, 1e6, 3.4e38, 1 + 0x1p-8, 1 + 0x3p-8,  1 + 0x1p-11,
                                6e-8,  2e-8,  -0., 1e-41,  -INFINITY,  std::nan("")};
@@ -215,7 +216,8 @@ TEST_CASE("every device rounds, keeps and copies alike, whatever the strides") {
   }
 }
 
-TEST_CASE("a copy between the CPU and a worker's device may be strided and convert on both sides") {
+TEST_CASE("a copy between the CPU and a worker's device may be strided and convert on both sides",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     std::vector<float> host = {1, 2, 3, 4, 5, 6};
@@ -229,7 +231,7 @@ TEST_CASE("a copy between the CPU and a worker's device may be strided and conve
   }
 }
 
-TEST_CASE("every device computes what the CPU does, in slices of odd sizes too") {
+TEST_CASE("every device computes what the CPU does, in slices of odd sizes too", "[gpu]") {
   Worker cpu = MakeWorker();
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
@@ -262,7 +264,8 @@ TEST_CASE("every device computes what the CPU does, in slices of odd sizes too")
   }
 }
 
-TEST_CASE("sums of many rows are exact for whole numbers, and the same every time for all others") {
+TEST_CASE("sums of many rows are exact for whole numbers, and the same every time for all others",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -285,7 +288,7 @@ TEST_CASE("sums of many rows are exact for whole numbers, and the same every tim
   }
 }
 
-TEST_CASE("every device finds the CPU's loss and gradient, which may replace the logits") {
+TEST_CASE("every device finds the CPU's loss and gradient, which may replace the logits", "[gpu]") {
   Worker cpu = MakeWorker();
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);

@@ -99,7 +99,8 @@ TEST_CASE("an exception becomes a status with its type and text, and can be thro
 }
 
 TEST_CASE(
-    "F41: Run inside a task of the same executor is refused at once, and works on another one") {
+    "F41: Run inside a task of the same executor is refused at once, and works on another one",
+    "[fault]") {
   REQUIRE_OK(RunInChild(absl::Seconds(20), []() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.world_size = 2}));
     LOCKSTEP_ASSIGN_OR_RETURN(auto other, Executor::Create({.world_size = 2}));

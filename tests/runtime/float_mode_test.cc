@@ -155,7 +155,8 @@ std::string BitsOf(Worker& worker, const Tensor& tensor) {
   return bits;
 }
 
-TEST_CASE("the math of a device gives the same bits in every floating-point mode, and keeps it") {
+TEST_CASE("the math of a device gives the same bits in every floating-point mode, and keeps it",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {

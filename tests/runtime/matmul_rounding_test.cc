@@ -18,7 +18,8 @@ using testing::TestDevices;
 using testing::Values;
 
 TEST_CASE(
-    "16-bit products are summed in float32 and rounded once, or not at all into a float32 result") {
+    "16-bit products are summed in float32 and rounded once, or not at all into a float32 result",
+    "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor ones = Make(worker, {1, 4}, DType::kBFloat16, {1, 1, 1, 1});
@@ -34,7 +35,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("float32 products keep all of float32's digits") {
+TEST_CASE("float32 products keep all of float32's digits", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor a = *worker.Empty({64, 64}, DType::kFloat32);
@@ -47,7 +48,8 @@ TEST_CASE("float32 products keep all of float32's digits") {
   }
 }
 
-TEST_CASE("a bias is added before the one rounding to 16 bits, wherever it lies in memory") {
+TEST_CASE("a bias is added before the one rounding to 16 bits, wherever it lies in memory",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
@@ -83,8 +85,8 @@ double ErrorOf(Worker& worker, DType dtype, double beyond) {
                              std::vector<double>(kSize * kSize, kSize * (1 + beyond)));
 }
 
-TEST_CASE(
-    "TF32 costs float32 products digits on a GPU, while the worker allows it, and no others") {
+TEST_CASE("TF32 costs float32 products digits on a GPU, while the worker allows it, and no others",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     CHECK_FALSE(worker.allow_tf32());

@@ -84,7 +84,8 @@ constexpr Size kSizes[] = {{1, 1, 1}, {3, 5, 7}, {17, 1, 9}, {1, 33, 2},    {16,
 
 TEST_CASE(
     "products are exact for whole numbers, in every type, transposed or not, added or not, with a "
-    "bias or without") {
+    "bias or without",
+    "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -111,7 +112,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("operands may be slices along either axis, from any element on") {
+TEST_CASE("operands may be slices along either axis, from any element on", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -143,7 +144,7 @@ TEST_CASE("operands may be slices along either axis, from any element on") {
   }
 }
 
-TEST_CASE("eight threads multiply at once, and every element is right") {
+TEST_CASE("eight threads multiply at once, and every element is right", "[gpu]") {
   for (const Device device : TestDevices()) {
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;
@@ -168,7 +169,7 @@ TEST_CASE("eight threads multiply at once, and every element is right") {
   }
 }
 
-TEST_CASE("operands that do not go together are refused with both shapes") {
+TEST_CASE("operands that do not go together are refused with both shapes", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor a = *worker.Zeros({2, 3}, DType::kFloat32);
@@ -198,7 +199,7 @@ TEST_CASE("operands that do not go together are refused with both shapes") {
   }
 }
 
-TEST_CASE("a bias that does not fit is refused, and so is one beside a sum in place") {
+TEST_CASE("a bias that does not fit is refused, and so is one beside a sum in place", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto multiply = [&](const Shape& shape, DType bias_dtype, DType dtype,

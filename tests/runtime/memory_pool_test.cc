@@ -105,7 +105,8 @@ TEST_CASE("a request that cannot be is refused, and says what the pool has") {
         absl::StatusCode::kUnavailable);
 }
 
-TEST_CASE("every device: a pool tells what is used and what is free, and gives the free back") {
+TEST_CASE("every device: a pool tells what is used and what is free, and gives the free back",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     MemoryPool& pool = worker.memory();
@@ -161,7 +162,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "every device: a thousand requests of growing and changing size stay in three times the peak") {
+    "every device: a thousand requests of growing and changing size stay in three times the peak",
+    "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     MemoryPool& pool = worker.memory();
@@ -235,7 +237,8 @@ TEST_CASE("what lies free goes back before memory runs out") {
   }));
 }
 
-TEST_CASE("every GPU: what lies free goes back before memory runs out, but not during a capture") {
+TEST_CASE("every GPU: what lies free goes back before memory runs out, but not during a capture",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     if (device.is_cpu()) continue;
     Worker worker = MakeWorker(device);

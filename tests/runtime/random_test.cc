@@ -19,7 +19,7 @@ TEST_CASE("the uniform sequence is SplitMix64's") {
   CHECK(UniformAt(1234567, 2) == static_cast<float>(9817491932198370423u >> 40) * 0x1p-24f);
 }
 
-TEST_CASE("every split of a matrix gives the same full matrix") {
+TEST_CASE("every split of a matrix gives the same full matrix", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto whole = *worker.Empty({7, 10}, DType::kFloat32);
@@ -43,7 +43,7 @@ TEST_CASE("every split of a matrix gives the same full matrix") {
   }
 }
 
-TEST_CASE("each element of a block is the one of its own place in the full matrix") {
+TEST_CASE("each element of a block is the one of its own place in the full matrix", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto out = *worker.Zeros({3, 8}, DType::kFloat64);
@@ -60,7 +60,7 @@ TEST_CASE("each element of a block is the one of its own place in the full matri
   }
 }
 
-TEST_CASE("every device draws the CPU's numbers, bit for bit, in every type") {
+TEST_CASE("every device draws the CPU's numbers, bit for bit, in every type", "[gpu]") {
   const auto draw = [](Worker& worker, DType dtype) {
     const auto out = *worker.Empty({33, 65}, dtype);
     // Positions beyond 2^32, and a bound that no product with is exact.
@@ -77,7 +77,7 @@ TEST_CASE("every device draws the CPU's numbers, bit for bit, in every type") {
   }
 }
 
-TEST_CASE("a block outside its matrix is refused") {
+TEST_CASE("a block outside its matrix is refused", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto out = *worker.Empty({2, 3}, DType::kFloat32);

@@ -126,7 +126,7 @@ std::vector<Wrong> WrongOnes(const Call& call, const Shape& shape, void* memory,
   return wrong;
 }
 
-TEST_CASE("every operand of every call that cannot be is refused by name") {
+TEST_CASE("every operand of every call that cannot be is refused by name", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor memory = *worker.Zeros({64}, DType::kFloat32);
@@ -149,7 +149,7 @@ TEST_CASE("every operand of every call that cannot be is refused by name") {
   }
 }
 
-TEST_CASE("a null is as good as any pointer where there are no elements") {
+TEST_CASE("a null is as good as any pointer where there are no elements", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto none = [&](Shape shape, DType dtype = DType::kFloat32) {
@@ -165,7 +165,7 @@ TEST_CASE("a null is as good as any pointer where there are no elements") {
   }
 }
 
-TEST_CASE("rows must lie in one piece, and where a call says so, all of a tensor") {
+TEST_CASE("rows must lie in one piece, and where a call says so, all of a tensor", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor gaps = *worker.Zeros({2, 5}, DType::kFloat32)->Slice(1, 1, 3);
@@ -184,7 +184,7 @@ TEST_CASE("rows must lie in one piece, and where a call says so, all of a tensor
   }
 }
 
-TEST_CASE("types that do not go together are refused") {
+TEST_CASE("types that do not go together are refused", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto zeros = [&](const Shape& shape, DType dtype) { return *worker.Zeros(shape, dtype); };

@@ -38,7 +38,7 @@ struct Inside {
   Tensor part;
 };
 
-TEST_CASE("a bias is added inside wider rows, and nowhere else") {
+TEST_CASE("a bias is added inside wider rows, and nowhere else", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -49,7 +49,8 @@ TEST_CASE("a bias is added inside wider rows, and nowhere else") {
   }
 }
 
-TEST_CASE("columns of wider rows are summed, onto what is there if asked, over no rows too") {
+TEST_CASE("columns of wider rows are summed, onto what is there if asked, over no rows too",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -70,7 +71,7 @@ TEST_CASE("columns of wider rows are summed, onto what is there if asked, over n
   }
 }
 
-TEST_CASE("activations read and write wider rows, and backward reads them") {
+TEST_CASE("activations read and write wider rows, and backward reads them", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -99,7 +100,7 @@ TEST_CASE("activations read and write wider rows, and backward reads them") {
   }
 }
 
-TEST_CASE("logits and gradient of cross-entropy lie each in rows of their own") {
+TEST_CASE("logits and gradient of cross-entropy lie each in rows of their own", "[gpu]") {
   // softmax of (0, ln 2, ln 5) is (1, 2, 5) / 8.
   const double two = std::log(2.0);
   const double five = std::log(5.0);
@@ -129,7 +130,7 @@ TEST_CASE("logits and gradient of cross-entropy lie each in rows of their own") 
   }
 }
 
-TEST_CASE("of equal logits the first is the largest, whichever row it is in") {
+TEST_CASE("of equal logits the first is the largest, whichever row it is in", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : kFloatingTypes) {
@@ -148,7 +149,8 @@ TEST_CASE("of equal logits the first is the largest, whichever row it is in") {
   }
 }
 
-TEST_CASE("copies and fills walk through three axes that lie apart, each tensor in its own way") {
+TEST_CASE("copies and fills walk through three axes that lie apart, each tensor in its own way",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     List counted;
@@ -173,8 +175,8 @@ TEST_CASE("copies and fills walk through three axes that lie apart, each tensor 
   }
 }
 
-TEST_CASE(
-    "copies between types keep whole numbers, and round the others towards zero for integers") {
+TEST_CASE("copies between types keep whole numbers, and round the others towards zero for integers",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const auto through = [&](DType from, DType to, const List& values) {

@@ -25,7 +25,7 @@ Tensor MakeOne(Worker& worker, double value, DType dtype = DType::kFloat64) {
 }
 double ValueOf(Worker& worker, const Tensor& one) { return Values(worker, one)[0]; }
 
-TEST_CASE("SGD with momentum and weight decay takes the steps that its formula says") {
+TEST_CASE("SGD with momentum and weight decay takes the steps that its formula says", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor gradient = MakeOne(worker, 0.5);
@@ -44,7 +44,8 @@ TEST_CASE("SGD with momentum and weight decay takes the steps that its formula s
 }
 
 TEST_CASE(
-    "AdamW's first step is the learning rate, whatever the gradient, and its decay is decoupled") {
+    "AdamW's first step is the learning rate, whatever the gradient, and its decay is decoupled",
+    "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const double slope : {1e-3, 5.0, -70.0}) {
@@ -61,7 +62,7 @@ TEST_CASE(
 // Gradients of two weights over three steps.
 constexpr double kGradients[3][2] = {{0.5, -1.5}, {-0.25, 0.75}, {2, 0.125}};
 
-TEST_CASE("two weights take three steps of SGD and AdamW to numbers worked out by hand") {
+TEST_CASE("two weights take three steps of SGD and AdamW to numbers worked out by hand", "[gpu]") {
   // From 1 and -2, in decimals of 40 digits by the papers' formulas.
   constexpr double kSgd[3][2] = {
       {0.948, -1.846}, {0.924304, -1.778708}, {0.701128992, -1.727087784}};
@@ -98,7 +99,7 @@ TEST_CASE("two weights take three steps of SGD and AdamW to numbers worked out b
   }
 }
 
-TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot show") {
+TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot show", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor gradient = MakeOne(worker, 1, DType::kFloat32);
@@ -114,7 +115,8 @@ TEST_CASE("a 16-bit value follows its master, which keeps what the value cannot 
   }
 }
 
-TEST_CASE("what somebody has written to a 16-bit value since is taken as its master, by element") {
+TEST_CASE("what somebody has written to a 16-bit value since is taken as its master, by element",
+          "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
@@ -138,7 +140,8 @@ TEST_CASE("what somebody has written to a 16-bit value since is taken as its mas
 
 TEST_CASE(
     "every device takes the CPU's steps to the last bit, with any number of elements and any "
-    "types") {
+    "types",
+    "[gpu]") {
   // Master and value after three steps.
   const auto step = [](Worker& worker, bool adamw, std::int64_t count, DType master, DType value) {
     const auto make = [&](DType dtype, int salt) {
@@ -175,7 +178,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("state that does not fit is refused") {
+TEST_CASE("state that does not fit is refused", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     const Tensor two = *worker.Zeros({2}, DType::kFloat32);

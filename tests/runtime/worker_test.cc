@@ -41,7 +41,7 @@ TEST_CASE("a rank outside its world, or a stream of another device, is refused")
              "rank 0 is on cpu, but its stream is of cuda:0"));
 }
 
-TEST_CASE("a worker's zeros are zeros also where a block was used before") {
+TEST_CASE("a worker's zeros are zeros also where a block was used before", "[gpu]") {
   for (const Device device : TestDevices()) {
     Worker worker = MakeWorker(device);
     for (int turn = 0; turn < 2; ++turn) {
