@@ -1,5 +1,5 @@
-// Against numbers from outside: outside_numbers.py prints them, by JAX 0.10.2 and Optax 0.2.8 in
-// float64.
+// Against numbers from outside: outside_numbers.py prints them, by PyTorch 2.11 in float64. (JAX
+// 0.10.2 with Optax 0.2.8 has the same ones.)
 #include <cmath>
 
 #include "lockstep/layers/optimizer.h"
@@ -117,7 +117,7 @@ absl::Status Train(Worker& worker, Communicator& comm, Training& training) {
 
 }  // namespace
 
-TEST_CASE("AdamW takes Optax's three steps, over two parameters") {
+TEST_CASE("AdamW takes PyTorch's three steps, over two parameters") {
   RequireSteps<AdamW>(
       AdamWOptions{
           .learning_rate = 0.01, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1},
@@ -129,7 +129,7 @@ TEST_CASE("AdamW takes Optax's three steps, over two parameters") {
         {0.8794116313705156, 0.1263353458850531, -0.7277653064661065}}});
 }
 
-TEST_CASE("SGD with momentum and weight decay takes Optax's three steps, over two parameters") {
+TEST_CASE("SGD with momentum and weight decay takes PyTorch's three steps, over two parameters") {
   RequireSteps<Sgd>(
       SgdOptions{.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 0.1},
       {{{0.8644646854283256, 0.9547504500190884, 0.16724305391958963, -0.7740268346727206},
@@ -140,7 +140,7 @@ TEST_CASE("SGD with momentum and weight decay takes Optax's three steps, over tw
         {0.2788951931710515, -0.07109163206689655, -0.35571713863839854}}});
 }
 
-TEST_CASE("An MLP trains over three images as JAX has it: losses, gradients and values", "[gpu]") {
+TEST_CASE("An MLP trains over three images as PyTorch has it: losses, gradients and values", "[gpu]") {
   auto group = Group::Create(GENERATE(1, 2, 3, 6));
   REQUIRE_OK(group);
   std::vector<Training> trainings(static_cast<std::size_t>(group->world_size()));
