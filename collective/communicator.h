@@ -45,7 +45,9 @@ class Communicator;
 class [[nodiscard]] PendingCollective {
  public:
   PendingCollective(PendingCollective&& other) noexcept
-      : comm_(std::exchange(other.comm_, nullptr)), in_(other.in_), out_(other.out_) {}
+      : comm_(std::exchange(other.comm_, nullptr)),
+        in_(std::move(other.in_)),
+        out_(std::move(other.out_)) {}
   PendingCollective& operator=(PendingCollective&& other) noexcept;
   ~PendingCollective() { Wait().IgnoreError(); }
 

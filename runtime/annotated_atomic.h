@@ -7,8 +7,8 @@
 // The sanitizer's own functions (sanitizer/tsan_interface.h), where a program is linked with it;
 // null elsewhere.
 extern "C" {
-[[gnu::weak]] void __tsan_acquire(void* address);
-[[gnu::weak]] void __tsan_release(void* address);
+[[gnu::weak]] void __tsan_acquire(void* address);  // NOLINT(bugprone-reserved-identifier)
+[[gnu::weak]] void __tsan_release(void* address);  // NOLINT(bugprone-reserved-identifier)
 }
 
 namespace lockstep::internal {
@@ -22,6 +22,7 @@ class AnnotatedAtomic {
  public:
   using Order = std::memory_order;
 
+  // NOLINTNEXTLINE(google-explicit-constructor): it is explicit(false), which version 14 misses
   explicit(false) constexpr AnnotatedAtomic(T value) : value_(value) {}
   AnnotatedAtomic(const AnnotatedAtomic&) = delete;
   AnnotatedAtomic& operator=(const AnnotatedAtomic&) = delete;

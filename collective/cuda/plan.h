@@ -103,7 +103,7 @@ struct LinesLayout {
   static constexpr int kLineBytes = 128;
   static constexpr int kLinesPerPack = 8;
   static constexpr int kSlotsPerPack = 60;
-  static constexpr std::int64_t kPackBytes = kSlotsPerPack * kSlotBytes;
+  static constexpr std::int64_t kPackBytes = std::int64_t{kSlotsPerPack} * kSlotBytes;
 
   std::int64_t most_bytes;
   int most_blocks;
@@ -127,7 +127,7 @@ struct LinesLayout {
   }
   /// Size of one rank's line buffer, which has places for the others alone.
   constexpr std::int64_t buffer_bytes(int num_ranks) const {
-    return 2 * (num_ranks - 1) * most_lines() * kLineBytes;
+    return std::int64_t{2} * (num_ranks - 1) * most_lines() * kLineBytes;
   }
 };
 

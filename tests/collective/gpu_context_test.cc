@@ -37,12 +37,58 @@ struct Found {
   int device = -1;
 };
 
+// OK if the calling thread's context and device are as they were found `before`.
+absl::Status Kept(const Found& before, absl::string_view after) {
+  return Must(Found::Now() == before, absl::StrCat("context or device changed by ", after));
+}
+
+// What a host calls for one device, one call after the other, in a group of one: so one thread can
+// be all of its ranks.
+absl::Status CallsForOneRank(Worker& worker, const Found& before) {
+  const auto kept = [&](absl::string_view after) { return Kept(before, after); };
+  LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
+                            CollectiveBarrier::Create(absl::MakeConstSpan(&worker.stream(), 1)));
+  LOCKSTEP_RETURN_IF_ERROR(kept("CollectiveBarrier::Create"));
+  Communicator& comm = barrier->communicator(0);
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({64, 64}, DType::kFloat32));
+  LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, worker.Empty({64, 64}, DType::kFloat32));
+  LOCKSTEP_RETURN_IF_ERROR(kept("Worker::Zeros"));
+  LOCKSTEP_RETURN_IF_ERROR(MatMul(worker, x, x, y));
+  LOCKSTEP_RETURN_IF_ERROR(kept("MatMul"));
+  LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x, y));
+  LOCKSTEP_RETURN_IF_ERROR(kept("AllReduce"));
+  LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective pending, comm.AllReduceAsync(x, x));
+  LOCKSTEP_RETURN_IF_ERROR(kept("AllReduceAsync"));
+  LOCKSTEP_RETURN_IF_ERROR(pending.Wait());
+  LOCKSTEP_RETURN_IF_ERROR(kept("PendingCollective::Wait"));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto split, comm.Split(0, 0));
+  LOCKSTEP_RETURN_IF_ERROR(kept("Split"));
+  {
+    LOCKSTEP_ASSIGN_OR_RETURN(Graph graph, Graph::Capture(worker, [&]() -> absl::Status {
+                                LOCKSTEP_RETURN_IF_ERROR(kept("Graph::Capture's beginning"));
+                                return comm.AllReduce(x, x);
+                              }));
+    LOCKSTEP_RETURN_IF_ERROR(kept("Graph::Capture"));
+    LOCKSTEP_RETURN_IF_ERROR(graph.Launch());
+    LOCKSTEP_RETURN_IF_ERROR(kept("Graph::Launch"));
+    LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
+    LOCKSTEP_RETURN_IF_ERROR(kept("Synchronize"));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(kept("~Graph"));
+  LOCKSTEP_RETURN_IF_ERROR(worker.stream().Synchronize());
+  barrier->Abort(absl::AbortedError("enough"));
+  LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());
+  LOCKSTEP_RETURN_IF_ERROR(kept("Reset"));
+  split.reset();
+  barrier.reset();
+  LOCKSTEP_RETURN_IF_ERROR(kept("~CollectiveBarrier"));
+  return absl::OkStatus();
+}
+
 // Everything that a host calls, one after the other; what is found after each must be as before.
 absl::Status CallsEverything(const std::vector<Device>& devices) {
   const Found before = Found::Now();
-  const auto kept = [&](absl::string_view after) {
-    return Must(Found::Now() == before, absl::StrCat("context or device changed by ", after));
-  };
+  const auto kept = [&](absl::string_view after) { return Kept(before, after); };
   std::vector<Worker> workers;
   std::vector<Stream> streams;
   for (int rank = 0; rank < static_cast<int>(devices.size()); ++rank) {
@@ -62,45 +108,7 @@ absl::Status CallsEverything(const std::vector<Device>& devices) {
     return of_executor->communicator(worker.rank()).AllReduce(x, x);
   }));
   LOCKSTEP_RETURN_IF_ERROR(kept("Executor::Run"));
-  for (Worker& worker : workers) {
-    // A group for each device, so that one thread can be all of its ranks.
-    LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
-                              CollectiveBarrier::Create(absl::MakeConstSpan(&worker.stream(), 1)));
-    LOCKSTEP_RETURN_IF_ERROR(kept("CollectiveBarrier::Create"));
-    Communicator& comm = barrier->communicator(0);
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({64, 64}, DType::kFloat32));
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor y, worker.Empty({64, 64}, DType::kFloat32));
-    LOCKSTEP_RETURN_IF_ERROR(kept("Worker::Zeros"));
-    LOCKSTEP_RETURN_IF_ERROR(MatMul(worker, x, x, y));
-    LOCKSTEP_RETURN_IF_ERROR(kept("MatMul"));
-    LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x, y));
-    LOCKSTEP_RETURN_IF_ERROR(kept("AllReduce"));
-    LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective pending, comm.AllReduceAsync(x, x));
-    LOCKSTEP_RETURN_IF_ERROR(kept("AllReduceAsync"));
-    LOCKSTEP_RETURN_IF_ERROR(pending.Wait());
-    LOCKSTEP_RETURN_IF_ERROR(kept("PendingCollective::Wait"));
-    LOCKSTEP_ASSIGN_OR_RETURN(auto split, comm.Split(0, 0));
-    LOCKSTEP_RETURN_IF_ERROR(kept("Split"));
-    {
-      LOCKSTEP_ASSIGN_OR_RETURN(Graph graph, Graph::Capture(worker, [&]() -> absl::Status {
-                                  LOCKSTEP_RETURN_IF_ERROR(kept("Graph::Capture's beginning"));
-                                  return comm.AllReduce(x, x);
-                                }));
-      LOCKSTEP_RETURN_IF_ERROR(kept("Graph::Capture"));
-      LOCKSTEP_RETURN_IF_ERROR(graph.Launch());
-      LOCKSTEP_RETURN_IF_ERROR(kept("Graph::Launch"));
-      LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
-      LOCKSTEP_RETURN_IF_ERROR(kept("Synchronize"));
-    }
-    LOCKSTEP_RETURN_IF_ERROR(kept("~Graph"));
-    LOCKSTEP_RETURN_IF_ERROR(worker.stream().Synchronize());
-    barrier->Abort(absl::AbortedError("enough"));
-    LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());
-    LOCKSTEP_RETURN_IF_ERROR(kept("Reset"));
-    split.reset();
-    barrier.reset();
-    LOCKSTEP_RETURN_IF_ERROR(kept("~CollectiveBarrier"));
-  }
+  for (Worker& worker : workers) LOCKSTEP_RETURN_IF_ERROR(CallsForOneRank(worker, before));
   of_executor.reset();
   executor.reset();
   workers.clear();

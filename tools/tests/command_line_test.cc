@@ -9,7 +9,7 @@
 namespace lockstep::tools {
 namespace {
 
-TEST_CASE("bad input is one clear line and exit code 2") {
+TEST_CASE("no such verb, and bad input to train, is one clear line and exit code 2") {
   const Sandbox sandbox;
   CheckRefused(sandbox, "trane",
                "unknown verb \"trane\"; there are train, bench, check, info and help");
@@ -35,6 +35,10 @@ TEST_CASE("bad input is one clear line and exit code 2") {
   CheckRefused(sandbox, "train --devices=cuda:63", "this machine has");
   CheckRefused(sandbox, "train --data=/no/such/place",
                "/no/such/place/train-images-idx3-ubyte.gz: No such file");
+}
+
+TEST_CASE("bad input to bench is one clear line and exit code 2") {
+  const Sandbox sandbox;
   CheckRefused(sandbox, "bench", "say what to measure: one of all_reduce");
   CheckRefused(sandbox, "bench all_shuffle", "\"all_shuffle\" is not one of all_reduce");
   CheckRefused(sandbox, "bench all_reduce --devices=cpu -b 12Q", "\"12Q\" is not a size");
@@ -70,6 +74,10 @@ TEST_CASE("bad input is one clear line and exit code 2") {
   CheckRefused(sandbox, "bench mlp --devices=cpu --peer=nccl_symmetric", "for collectives alone");
   CheckRefused(sandbox, "bench mlp --devices=cpu --tune", "--tune for all_reduce");
   CheckRefused(sandbox, "bench limits --devices=cpu", "limits: they are those of GPUs");
+}
+
+TEST_CASE("bad input to check and info is one clear line and exit code 2") {
+  const Sandbox sandbox;
   CheckRefused(sandbox, "check --minutes=0",
                "--minutes=0 is out of range: it must be above 0 and at most 1000000");
   CheckRefused(sandbox, "check --minutes=nan", "must be above 0");

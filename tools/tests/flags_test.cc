@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "absl/flags/reflection.h"
+#include "absl/strings/str_split.h"
 #include "lockstep/tests/catch.h"
 
 namespace lockstep::tools {
@@ -104,36 +105,12 @@ TEST_CASE("bench's flags arrive in its options, and its defaults are those of it
   const AllReduceTuning tuning;
   CHECK(defaults.barrier.tuning.max_lines_bytes == tuning.max_lines_bytes);
   CHECK(defaults.barrier.tuning.lines_blocks == tuning.lines_blocks);
-  const BenchOptions given = bench({"--ranks=2",
-                                    "-b",
-                                    "2K",
-                                    "-e",
-                                    "3M",
-                                    "-f",
-                                    "4",
-                                    "-n",
-                                    "6",
-                                    "-w",
-                                    "7",
-                                    "-c",
-                                    "0",
-                                    "-d",
-                                    "int32",
-                                    "-o",
-                                    "max",
-                                    "--in_place",
-                                    "--format=json",
-                                    "--graph",
-                                    "--tune",
-                                    "--peer=nccl",
-                                    "--transport=staged",
-                                    "--hidden=9",
-                                    "--inner=10",
-                                    "--rows=11,12",
-                                    "--max_lines_bytes=13K",
-                                    "--lines_blocks=14",
-                                    "--lines_threads=15",
-                                    "--push_blocks=16"});
+  const BenchOptions given =
+      bench(absl::StrSplit("--ranks=2 -b 2K -e 3M -f 4 -n 6 -w 7 -c 0 -d int32 -o max --in_place "
+                           "--format=json --graph --tune --peer=nccl --transport=staged --hidden=9 "
+                           "--inner=10 --rows=11,12 --max_lines_bytes=13K --lines_blocks=14 "
+                           "--lines_threads=15 --push_blocks=16",
+                           ' '));
   CHECK(given.executor.world_size == 2);
   CHECK(given.min_bytes == 2048);
   CHECK(given.max_bytes == 3 << 20);
