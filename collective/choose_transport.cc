@@ -20,7 +20,8 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
     return absl::UnavailableError(absl::StrCat("transport: ", Name(options.kind),
                                                " asked for, but all ranks are on the CPU"));
   }
-  return TransportChoice{MakeCpuTransport(), "all ranks are on the CPU"};
+  return TransportChoice{std::make_unique<DeviceWork>(), MakeCpuTransport(),
+                         "all ranks are on the CPU"};
 }
 
 }  // namespace lockstep::internal

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/types/span.h"
+#include "lockstep/collective/device_work.h"
 #include "lockstep/collective/transport.h"
 #include "lockstep/collective/transport_kind.h"
 #include "lockstep/runtime/stream.h"
@@ -23,6 +24,8 @@ struct TransportOptions {
 };
 
 struct TransportChoice {
+  /// Outlives the transport, which queues the work.
+  std::unique_ptr<DeviceWork> device_work;
   std::unique_ptr<Transport> transport;
   /// Why this one: "all ranks are on the CPU".
   std::string reason;

@@ -71,7 +71,9 @@ struct CollectiveCall {
   DType dtype = DType::kFloat32;
   ReduceOp op = ReduceOp::kSum;
   /// The work that is queued is recorded for a CUDA graph rather than run.
-  bool capturing = false;
+  bool capturing : 1 = false;
+  /// On a stream beside the rank's own (see Communicator). Ranks need not have it alike.
+  bool aside : 1 = false;
   std::int32_t root = 0;
   std::int64_t outer = 1;
   std::int64_t in_width = 0;

@@ -215,11 +215,8 @@ absl::StatusOr<PendingCollective> Communicator::AllToAllAsync(
 
 absl::StatusOr<PendingCollective> Communicator::Aside(const Tensor& in, const Tensor& out,
                                                       absl::FunctionRef<absl::Status()> call) {
-  LOCKSTEP_RETURN_IF_ERROR(EnterSideStream());
-  const absl::Status status = call();
-  const absl::Status left = LeaveSideStream();
-  LOCKSTEP_RETURN_IF_ERROR(status);
-  LOCKSTEP_RETURN_IF_ERROR(left);
+  aside_ = true;
+  LOCKSTEP_RETURN_IF_ERROR(call());
   return OutOfMemoryAsStatus(
       [&]() -> absl::StatusOr<PendingCollective> { return PendingCollective(*this, in, out); });
 }
@@ -263,6 +260,7 @@ absl::Status Communicator::CheckTensors(const CollectiveCall& call, const Tensor
 
 absl::Status Communicator::CheckAndExecute(CollectiveCall call, absl::Status shapes,
                                            const Tensor& in, const Tensor& out) {
+  call.aside = std::exchange(aside_, false);
   call.dtype = in.dtype();
   call.in = in.raw_data();
   call.out = out.raw_data();

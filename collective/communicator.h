@@ -188,10 +188,8 @@ class Communicator {
   /// Refuses a call with `error`, and tells the others.
   virtual absl::Status Refuse(const CollectiveCall& call, absl::Status error) = 0;
 
-  /// Between the first two, calls queue their work on the side stream; the third makes the rank's
-  /// stream wait for it. By default there is no side stream, and calls work as ever.
-  virtual absl::Status EnterSideStream() { return absl::OkStatus(); }
-  virtual absl::Status LeaveSideStream() { return absl::OkStatus(); }
+  /// Makes the rank's stream wait for the calls aside (see CollectiveCall). By default there is no
+  /// side stream, and they work as the others do.
   virtual absl::Status JoinSideStream() { return absl::OkStatus(); }
 
  private:
@@ -208,6 +206,8 @@ class Communicator {
   int rank_;
   int world_size_;
   Device device_;
+  // Of the next call, which takes it along.
+  bool aside_ = false;
 };
 
 }  // namespace lockstep

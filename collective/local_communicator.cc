@@ -96,7 +96,7 @@ absl::Status LocalCommunicator::Enter(CollectiveKind kind) {
                        " is in another call already, on another thread; a rank is one thread"));
     });
   }
-  absl::Status health = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
+  absl::Status health = OutOfMemoryAsStatus([&] { return group_->device_work().Health(); });
   // Who knows of no failure need not look at the word, which costs a miss: it finds out when it
   // arrives.
   if (const auto failure = KnownFailure(/*suspects=*/!health.ok())) {
@@ -151,39 +151,28 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   record.Bring(call, world_size());
   const bool check_nan = group_->options().check_nan && HasFloatingInput(call);
   if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
-  Transport& transport = group_->transport();
   // The calls of a group keep their order.
-  if (side_stream_pending_ && !on_side_stream_) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());
-  record.call.capturing = transport.IsCapturing(rank());
+  if (!call.aside) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());
+  side_stream_pending_ = call.aside;
+  LOCKSTEP_RETURN_IF_ERROR(OrFail(call.kind, group_->device_work().Begin(rank(), record.call)));
+  Transport& transport = group_->transport();
   LOCKSTEP_RETURN_IF_ERROR(OrFail(call.kind, transport.Prepare(rank(), record.call)));
   LOCKSTEP_RETURN_IF_ERROR(Publish());
   if (check_nan) LOCKSTEP_RETURN_IF_ERROR(CheckNoNan());
   // Nobody waits for a barrier's data, and a rank's record is safe until the round after the next.
   if (call.kind == CollectiveKind::kBarrier) return absl::OkStatus();
-  LOCKSTEP_RETURN_IF_ERROR(MoveData());
+  const auto failed = [this] { return group_->word().health().culprit >= 0; };
+  const Round round{.rank = rank(), .number = round_, .calls = calls(), .failed = failed};
+  LOCKSTEP_RETURN_IF_ERROR(Move(round));
   if (!transport.meets_again()) return absl::OkStatus();
   LOCKSTEP_RETURN_IF_ERROR(Meet(Progress::Stage::kMoved, [] { return true; }));
-  return OrFail(call.kind, transport.Finish(rank()));
-}
-
-absl::Status LocalCommunicator::EnterSideStream() {
-  if (group_->InForkedChild()) return LocalGroup::ForkedChildError("side stream");
-  LOCKSTEP_RETURN_IF_ERROR(
-      OrFail(MyRecord().call.kind, group_->transport().EnterSideStream(rank())));
-  on_side_stream_ = true;
-  side_stream_pending_ = true;
-  return absl::OkStatus();
-}
-
-absl::Status LocalCommunicator::LeaveSideStream() {
-  on_side_stream_ = false;
-  return OrFail(MyRecord().call.kind, group_->transport().LeaveSideStream(rank()));
+  return OrFail(call.kind, transport.Finish(round));
 }
 
 absl::Status LocalCommunicator::JoinSideStream() {
   if (!std::exchange(side_stream_pending_, false)) return absl::OkStatus();
   if (group_->InForkedChild()) return LocalGroup::ForkedChildError("wait");
-  return OrFail(MyRecord().call.kind, group_->transport().JoinSideStream(rank()));
+  return OrFail(MyRecord().call.kind, group_->device_work().JoinSideStream(rank()));
 }
 
 absl::Status LocalCommunicator::OrFail(CollectiveKind kind, absl::Status status) {
@@ -240,12 +229,9 @@ absl::Status LocalCommunicator::CheckNoNan() {
   return absl::OkStatus();
 }
 
-absl::Status LocalCommunicator::MoveData() {
+absl::Status LocalCommunicator::Move(const Round& round) {
   const OnExit moved(group_->slot(rank()), {epoch_, round_, Progress::Stage::kMoved});
-  const auto failed = [this] { return group_->word().health().culprit >= 0; };
-  return OrFail(MyRecord().call.kind,
-                group_->transport().Move(
-                    {.rank = rank(), .number = round_, .calls = calls(), .failed = failed}));
+  return OrFail(round.mine().kind, group_->transport().Move(round));
 }
 
 template <typename Agree>
@@ -271,7 +257,7 @@ absl::Status LocalCommunicator::Meet(Progress::Stage stage, Agree&& agree) {
 absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::Stage stage) {
   group_->slot(rank()).knows_failure = true;
   // Whoever poisons the word may have had no time to.
-  group_->transport().Abort();
+  group_->device_work().Abort();
   // Before anything else: whoever gets an error may free its memory.
   const bool all_moved =
       stage != Progress::Stage::kMoved || group_->AwaitAllMoved({epoch_, round_, stage});
@@ -295,8 +281,8 @@ absl::Status LocalCommunicator::Failed(const Word::Outcome& outcome, Progress::S
 absl::Status LocalCommunicator::Synchronize() {
   if (group_->InForkedChild()) return LocalGroup::ForkedChildError("synchronize");
   const auto before = group_->word().health();
-  absl::Status done = group_->transport().Synchronize(rank());
-  if (done.ok()) done = OutOfMemoryAsStatus([&] { return group_->transport().Health(); });
+  absl::Status done = group_->device_work().Synchronize(rank());
+  if (done.ok()) done = OutOfMemoryAsStatus([&] { return group_->device_work().Health(); });
   LocalGroup::Slot& mine = group_->slot(rank());
   if (!done.ok()) group_->Fail(rank(), mine.epoch, [&] { return done; });
   const auto health = group_->word().health();

@@ -26,8 +26,6 @@ class alignas(128) LocalCommunicator final : public Communicator {
  protected:
   absl::Status Execute(const CollectiveCall& call) override;
   absl::Status Refuse(const CollectiveCall& call, absl::Status error) override;
-  absl::Status EnterSideStream() override;
-  absl::Status LeaveSideStream() override;
   absl::Status JoinSideStream() override;
 
  private:
@@ -44,7 +42,7 @@ class alignas(128) LocalCommunicator final : public Communicator {
   // Called by the rank that comes last.
   bool AllAgree();
   absl::Status CheckNoNan();
-  absl::Status MoveData();
+  absl::Status Move(const Round& round);
   // Fails the round for all when this rank has no memory to go on with, and returns when no other
   // rank touches this rank's any more.
   void LeaveOutOfMemory();
@@ -68,8 +66,7 @@ class alignas(128) LocalCommunicator final : public Communicator {
   Patience<NativePlatform> patience_;
   std::uint32_t epoch_ = 0;
   std::uint64_t round_ = 0;
-  // Calls go to the side stream; and what it holds has not been waited for.
-  bool on_side_stream_ = false;
+  // There may be calls aside that the rank's stream has not been made to wait for.
   bool side_stream_pending_ = false;
   // Where every rank's call stands, in even and in odd rounds.
   std::vector<const CollectiveCall*> calls_[2];

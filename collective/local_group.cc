@@ -83,8 +83,10 @@ LocalGroup::LocalGroup(std::vector<Stream> streams, std::vector<int> task_ranks,
 
 LocalGroup::~LocalGroup() {
   // The memory and the streams of a device stayed in the parent: touching them here is a crash.
-  if (InForkedChild() && !streams_.front().device().is_cpu())
+  if (InForkedChild() && !streams_.front().device().is_cpu()) {
     static_cast<void>(transport_.transport.release());
+    static_cast<void>(transport_.device_work.release());
+  }
 }
 
 absl::Status LocalGroup::ForkedChildError(absl::string_view what) {
@@ -100,7 +102,7 @@ void LocalGroup::Fail(int culprit, std::uint32_t epoch, Describe error) {
   Explain(culprit, epoch, error);
   word_.Poison(culprit, epoch);
   // Where the epoch is over, the group is another one by now, and healthy.
-  if (word_.health().culprit >= 0) transport().Abort();
+  if (word_.health().culprit >= 0) device_work().Abort();
 }
 
 LocalGroup::Cause LocalGroup::MakeCause(std::uint32_t epoch, Describe error) {
@@ -209,7 +211,7 @@ void LocalGroup::AbortFromOutside(Describe cause) {
   made.epoch = health.epoch;
   causes_.back() = std::move(made);
   word_.Poison(world_size(), health.epoch);
-  transport().Abort();
+  device_work().Abort();
 }
 
 absl::Status LocalGroup::Reset() {
@@ -221,6 +223,7 @@ absl::Status LocalGroup::Reset() {
                      absl::ToDoubleSeconds(absl::FromChrono(timeout())),
                      " s more; try again when it has returned"));
   }
+  LOCKSTEP_RETURN_IF_ERROR(device_work().Reset());
   LOCKSTEP_RETURN_IF_ERROR(transport().Reset());
   word_.Reset();
   return absl::OkStatus();
@@ -272,7 +275,7 @@ void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
       rank, [&](auto) { Explain(rank, word_.health().epoch, [&] { return DescribeDeparted(); }); });
   if (word_.health().culprit < 0) return;
   slot(rank).knows_failure = true;
-  transport().Abort();
+  device_work().Abort();
 }
 
 std::string LocalGroup::WhereIs(int task_rank) const {

@@ -104,6 +104,7 @@ class LocalGroup final : public TaskObserver {
   const Options& options() const { return options_; }
   std::chrono::nanoseconds timeout() const { return options_.transport.timeout; }
   Transport& transport() const { return *transport_.transport; }
+  DeviceWork& device_work() const { return *transport_.device_work; }
   const std::string& transport_reason() const { return transport_.reason; }
   BarrierWord<NativePlatform>& word() { return word_; }
   Slot& slot(int rank) { return slots_[static_cast<std::size_t>(rank)]; }

@@ -55,25 +55,8 @@ class Transport {
   }
   virtual absl::Status Move(const Round& round) = 0;
   virtual bool meets_again() const { return true; }
-  virtual absl::Status Finish(int /*rank*/) { return absl::OkStatus(); }
-
-  /// Until LeaveSideStream, this rank's calls queue their work on a side stream: behind all that
-  /// the rank's stream holds now, and beside what it is given later. Nothing to do on the CPU.
-  virtual absl::Status EnterSideStream(int /*rank*/) { return absl::OkStatus(); }
-  virtual absl::Status LeaveSideStream(int /*rank*/) { return absl::OkStatus(); }
-  /// What this rank's stream is given from here on waits for the work of the side stream.
-  virtual absl::Status JoinSideStream(int /*rank*/) { return absl::OkStatus(); }
-
-  /// Whether what this rank queues now is recorded for a CUDA graph rather than run.
-  virtual bool IsCapturing(int /*rank*/) const { return false; }
-  /// OK, or how work queued earlier has failed meanwhile. Costs a few loads.
-  virtual absl::Status Health() const { return absl::OkStatus(); }
-  /// Returns when this rank's queued work is done.
-  virtual absl::Status Synchronize(int /*rank*/) { return absl::OkStatus(); }
-  /// Work that waits for another rank gives up, within 5 ms. From any thread, any number of times.
-  virtual void Abort() {}
-  /// After Abort, while no rank is in a call: waits until all queued work is done, and starts
-  /// afresh. kInternal: a device failed for good.
+  virtual absl::Status Finish(const Round& /*round*/) { return absl::OkStatus(); }
+  /// While no rank is in a call and all queued work is done: starts afresh.
   virtual absl::Status Reset() { return absl::OkStatus(); }
 };
 

@@ -40,35 +40,33 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
   }
   LOCKSTEP_RETURN_IF_ERROR(LoadEverywhere(streams));
   LOCKSTEP_ASSIGN_OR_RETURN(auto group, DeviceGroup::Create(streams, options.timeout));
-  const absl::Status proof = ProvePeerAccess(*group, options.spoil_proof);
+  const std::vector<Device> devices = group->devices();
+  const absl::Status proof = ProvePeerAccess(devices, options.spoil_proof);
   if (!proof.ok() && !absl::IsUnavailable(proof)) return proof;
-  std::vector<Device> devices;
-  for (const Stream& stream : streams) devices.push_back(stream.device());
   BestTransport best = ChooseBest(devices, proof, LaunchesBlock());
   if (options.kind != TransportKind::kAuto) best = {options.kind, "it was asked for"};
+  std::unique_ptr<Transport> transport;
   switch (best.kind) {
     case TransportKind::kAuto:
     case TransportKind::kCpu:
       return Refuse(best.kind, "all ranks are on GPUs");
-    case TransportKind::kPeer: {
+    case TransportKind::kPeer:
       if (!proof.ok()) return Refuse(best.kind, proof.message());
       if (streams.size() > kMostPeers) {
         return Refuse(best.kind, absl::StrCat("it serves ", kMostPeers, " ranks and there are ",
                                               streams.size()));
       }
-      LOCKSTEP_ASSIGN_OR_RETURN(auto peer, MakePeerTransport(std::move(group), options.tuning));
-      return TransportChoice{std::move(peer), std::move(best.reason)};
-    }
-    case TransportKind::kOrdered: {
+      LOCKSTEP_ASSIGN_OR_RETURN(transport, MakePeerTransport(*group, options.tuning));
+      break;
+    case TransportKind::kOrdered:
       if (!proof.ok()) return Refuse(best.kind, proof.message());
-      LOCKSTEP_ASSIGN_OR_RETURN(auto ordered, MakeOrderedTransport(std::move(group)));
-      return TransportChoice{std::move(ordered), std::move(best.reason)};
-    }
+      LOCKSTEP_ASSIGN_OR_RETURN(transport, MakeOrderedTransport(*group));
+      break;
     case TransportKind::kStaged:
+      LOCKSTEP_ASSIGN_OR_RETURN(transport, MakeStagedTransport(*group));
       break;
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(auto staged, MakeStagedTransport(std::move(group)));
-  return TransportChoice{std::move(staged), std::move(best.reason)};
+  return TransportChoice{std::move(group), std::move(transport), std::move(best.reason)};
 }
 
 }  // namespace lockstep::internal::cuda

@@ -58,33 +58,29 @@ std::vector<Device> DeviceGroup::devices() const {
   return devices;
 }
 
-Stream DeviceGroup::stream(int rank) const {
-  return side(rank).in_use ? Stream(device(rank), side(rank).stream.get())
-                           : streams_[static_cast<std::size_t>(rank)];
+Stream DeviceGroup::stream(int rank, const CollectiveCall& call) const {
+  return call.aside ? Stream(device(rank), side(rank).stream.get())
+                    : streams_[static_cast<std::size_t>(rank)];
 }
 
-absl::Status DeviceGroup::EnterSideStream(int rank) {
+absl::Status DeviceGroup::Begin(int rank, CollectiveCall& call) {
   const DeviceGuard guard(device(rank));
-  Side& mine = side(rank);
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  call.capturing = cudaStreamIsCapturing(main(rank), &capture) == cudaSuccess &&
+                   capture == cudaStreamCaptureStatusActive;
+  if (!call.aside) return absl::OkStatus();
+  const Side& mine = side(rank);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.entered.get(), main(rank)));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
                                 cudaStreamWaitEvent(mine.stream.get(), mine.entered.get(), 0));
-  mine.in_use = true;
   return absl::OkStatus();
 }
 
-absl::Status DeviceGroup::LeaveSideStream(int rank) {
+absl::Status DeviceGroup::JoinSideStream(int rank) {
   const DeviceGuard guard(device(rank));
-  Side& mine = side(rank);
-  mine.in_use = false;
+  const Side& mine = side(rank);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.left.get(), mine.stream.get()));
-  return absl::OkStatus();
-}
-
-absl::Status DeviceGroup::JoinSideStream(int rank) const {
-  const DeviceGuard guard(device(rank));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
-                                cudaStreamWaitEvent(main(rank), side(rank).left.get(), 0));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamWaitEvent(main(rank), mine.left.get(), 0));
   return absl::OkStatus();
 }
 
@@ -94,13 +90,6 @@ Watch DeviceGroup::watch(const Round& round) const {
           .call = ToWaitingCall(round.mine(), round.number),
           .lookout = nullptr,
           .timeout_ns = static_cast<std::uint64_t>(timeout_.count())};
-}
-
-bool DeviceGroup::IsCapturing(int rank) const {
-  const DeviceGuard guard(device(rank));
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(native(rank), &status) == cudaSuccess &&
-         status == cudaStreamCaptureStatusActive;
 }
 
 absl::Status DeviceGroup::Health() const {

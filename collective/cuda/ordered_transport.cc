@@ -1,6 +1,6 @@
-#include "lockstep/collective/cuda/transports.h"
-
 #include "lockstep/collective/cuda/moves.h"
+#include "lockstep/collective/cuda/reach.h"
+#include "lockstep/collective/cuda/transports.h"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -8,7 +8,7 @@ namespace {
 // No kernel waits for another. A rank's stream waits for the events that the others record before
 // they move, and for those that they record after; an event is recorded before the host meeting at
 // which everybody may wait for it, so that a wait never finds an old one.
-class OrderedTransport final : public DeviceTransport {
+class OrderedTransport final : public Transport {
  public:
   // A rank's own.
   struct Events {
@@ -16,17 +16,14 @@ class OrderedTransport final : public DeviceTransport {
     Event done;
   };
 
-  OrderedTransport(std::unique_ptr<DeviceGroup> group, std::vector<Events> events)
-      : DeviceTransport(std::move(group), /*by_peers=*/true), events_(std::move(events)) {}
+  OrderedTransport(DeviceGroup& group, std::vector<Events> events)
+      : group_(group), reach_(group.devices(), /*by_peers=*/true), events_(std::move(events)) {}
 
   absl::string_view name() const override { return "ordered"; }
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
     if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
-    const DeviceGuard guard(group_->device(rank));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        group_->device(rank), cudaEventRecord(EventsOf(rank).ready.get(), group_->native(rank)));
-    return absl::OkStatus();
+    return Record(rank, mine, &Events::ready);
   }
 
   absl::Status Move(const Round& round) override {
@@ -35,47 +32,51 @@ class OrderedTransport final : public DeviceTransport {
           "the ordered transport cannot be captured in a graph: its streams wait for each other by "
           "way of the host. A test whose ranks share a GPU may ask for TransportKind::kPeer");
     }
-    const Device device = group_->device(round.rank);
-    const DeviceGuard guard(device);
-    LOCKSTEP_RETURN_IF_ERROR(WaitForOthers(round.rank, &Events::ready));
-    LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(round.rank)));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device, cudaEventRecord(EventsOf(round.rank).done.get(), group_->native(round.rank)));
+    LOCKSTEP_RETURN_IF_ERROR(WaitForOthers(round, &Events::ready));
+    LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_.stream(round)));
+    return Record(round.rank, round.mine(), &Events::done);
+  }
+
+  absl::Status Finish(const Round& round) override { return WaitForOthers(round, &Events::done); }
+
+ private:
+  cudaEvent_t EventOf(int rank, Event Events::*event) const {
+    return (events_[static_cast<std::size_t>(rank)].*event).get();
+  }
+
+  absl::Status Record(int rank, const CollectiveCall& call, Event Events::*event) const {
+    const DeviceGuard guard(group_.device(rank));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(rank),
+                                  cudaEventRecord(EventOf(rank, event), group_.native(rank, call)));
     return absl::OkStatus();
   }
 
-  absl::Status Finish(int rank) override {
-    const DeviceGuard guard(group_->device(rank));
-    return WaitForOthers(rank, &Events::done);
-  }
-
- private:
-  const Events& EventsOf(int rank) const { return events_[static_cast<std::size_t>(rank)]; }
-
-  absl::Status WaitForOthers(int rank, Event Events::*event) {
-    for (int other = 0; other < group_->num_ranks(); ++other) {
-      if (other == rank) continue;
+  absl::Status WaitForOthers(const Round& round, Event Events::*event) const {
+    const Device device = group_.device(round.rank);
+    const DeviceGuard guard(device);
+    for (int other = 0; other < round.world_size(); ++other) {
+      if (other == round.rank) continue;
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          group_->device(rank),
-          cudaStreamWaitEvent(group_->native(rank), (EventsOf(other).*event).get(), 0));
+          device, cudaStreamWaitEvent(group_.native(round), EventOf(other, event), 0));
     }
     return absl::OkStatus();
   }
 
+  const DeviceGroup& group_;
+  Reach reach_;
   const std::vector<Events> events_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(
-    std::unique_ptr<DeviceGroup> group) {
+absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(DeviceGroup& group) {
   std::vector<OrderedTransport::Events> events;
-  for (const Device device : group->devices()) {
+  for (const Device device : group.devices()) {
     LOCKSTEP_ASSIGN_OR_RETURN(Event ready, Event::Create(device));
     LOCKSTEP_ASSIGN_OR_RETURN(Event done, Event::Create(device));
     events.push_back({std::move(ready), std::move(done)});
   }
-  return std::make_unique<OrderedTransport>(std::move(group), std::move(events));
+  return std::make_unique<OrderedTransport>(group, std::move(events));
 }
 
 }  // namespace lockstep::internal::cuda

@@ -105,9 +105,9 @@ absl::Status EnablePeerAccess(Device from, Device to) {
   return Error(static_cast<cudaError_t>(result), "cuCtxEnablePeerAccess", from);
 }
 
-absl::Status ProvePeerAccess(const DeviceGroup& group, bool spoil) {
+absl::Status ProvePeerAccess(absl::Span<const Device> devices, bool spoil) {
   std::vector<Bench> benches;
-  for (const Device device : group.devices()) {
+  for (const Device device : devices) {
     const bool known = std::any_of(benches.begin(), benches.end(),
                                    [&](const Bench& bench) { return bench.device() == device; });
     if (known) continue;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/moves.h"
+#include "lockstep/collective/cuda/reach.h"
 #include "lockstep/collective/cuda/transports.h"
 
 namespace lockstep::internal::cuda {
@@ -8,34 +9,32 @@ namespace {
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
-class PeerTransport final : public DeviceTransport {
+class PeerTransport final : public Transport {
  public:
-  PeerTransport(std::unique_ptr<DeviceGroup> group, const AllReduceTuning& tuning)
-      : DeviceTransport(std::move(group), /*by_peers=*/true),
+  PeerTransport(DeviceGroup& group, const AllReduceTuning& tuning)
+      : group_(group),
+        reach_(group.devices(), /*by_peers=*/true),
         tuning_(tuning),
-        ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
-
-  ~PeerTransport() override {
-    // Kernels of one rank use the buffers of all.
-    group_->Drain();
-  }
+        ranks_(static_cast<std::size_t>(group.num_ranks())) {}
+  // Kernels of one rank use the buffers of all.
+  ~PeerTransport() override { group_.Drain(); }
 
   absl::Status Allocate() {
-    const int num_ranks = group_->num_ranks();
+    const int num_ranks = group_.num_ranks();
     if (num_ranks == 1) return absl::OkStatus();
     for (int rank = 0; rank < num_ranks; ++rank) {
       const absl::Status allocated =
-          AllocateFor(group_->device(rank), ranks_[static_cast<std::size_t>(rank)]);
+          AllocateFor(group_.device(rank), ranks_[static_cast<std::size_t>(rank)]);
       if (allocated.ok()) continue;
       return absl::Status(allocated.code(), absl::StrCat("peer transport: the buffers of rank ",
                                                          rank, ": ", allocated.message()));
     }
-    LOCKSTEP_RETURN_IF_ERROR(group_->QueueFirstKernels());
+    LOCKSTEP_RETURN_IF_ERROR(group_.QueueFirstKernels());
     return ZeroAll();
   }
 
   TransportMemory memory(int) const override {
-    const int num_ranks = group_->num_ranks();
+    const int num_ranks = group_.num_ranks();
     return {.device_bytes = num_ranks == 1 ? 0
                                            : static_cast<std::int64_t>(sizeof(Inbox)) +
                                                  PeerBufferBytes(tuning_, num_ranks)};
@@ -50,8 +49,8 @@ class PeerTransport final : public DeviceTransport {
 
   absl::Status Move(const Round& round) override {
     const int rank = round.rank;
-    const DeviceGuard guard(group_->device(rank));
-    if (round.world_size() == 1) return QueueMoves(round, group_->stream(rank));
+    const DeviceGuard guard(group_.device(rank));
+    if (round.world_size() == 1) return QueueMoves(round, group_.stream(round));
     const CollectiveCall& mine = round.mine();
     if (mine.kind == CollectiveKind::kAllReduce) {
       if (mine.in_count() == 0) return absl::OkStatus();
@@ -66,14 +65,11 @@ class PeerTransport final : public DeviceTransport {
     }
     // In and out between two signals: everyone is there, then everyone is done.
     LOCKSTEP_RETURN_IF_ERROR(Signal(round));
-    LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_->stream(rank)));
+    LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_.stream(round)));
     return Signal(round);
   }
 
-  absl::Status Reset() override {
-    LOCKSTEP_RETURN_IF_ERROR(group_->Reset());
-    return group_->num_ranks() == 1 ? absl::OkStatus() : ZeroAll();
-  }
+  absl::Status Reset() override { return group_.num_ranks() == 1 ? absl::OkStatus() : ZeroAll(); }
 
  private:
   struct Buffers {
@@ -83,7 +79,7 @@ class PeerTransport final : public DeviceTransport {
   };
 
   absl::Status AllocateFor(Device device, Buffers& buffers) const {
-    const int num_ranks = group_->num_ranks();
+    const int num_ranks = group_.num_ranks();
     LOCKSTEP_ASSIGN_OR_RETURN(buffers.inbox, DeviceMemory::Create(device, sizeof(Inbox)));
     LOCKSTEP_ASSIGN_OR_RETURN(buffers.lines,
                               DeviceMemory::Create(device, Layout().buffer_bytes(num_ranks)));
@@ -109,24 +105,24 @@ class PeerTransport final : public DeviceTransport {
 
   // Tiles are guarded by the inbox's counters, lines by the number that they carry.
   absl::Status ZeroAll() {
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      const Device device = group_->device(rank);
+    for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+      const Device device = group_.device(rank);
       const DeviceGuard guard(device);
       const Buffers& mine = BuffersOf(rank);
-      const auto lines_bytes = static_cast<std::size_t>(Layout().buffer_bytes(group_->num_ranks()));
+      const auto lines_bytes = static_cast<std::size_t>(Layout().buffer_bytes(group_.num_ranks()));
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaMemsetAsync(mine.inbox.get(), 0, sizeof(Inbox), group_->native(rank)));
+          device, cudaMemsetAsync(mine.inbox.get(), 0, sizeof(Inbox), group_.main(rank)));
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaMemsetAsync(mine.lines.get(), 0, lines_bytes, group_->native(rank)));
+          device, cudaMemsetAsync(mine.lines.get(), 0, lines_bytes, group_.main(rank)));
     }
-    return group_->AwaitIdle();
+    return group_.AwaitIdle();
   }
 
   Peers PeersOf(const Round& round) const {
     Peers peers = {.rank = round.rank,
-                   .num_ranks = group_->num_ranks(),
+                   .num_ranks = group_.num_ranks(),
                    .inbox = {},
-                   .watch = group_->watch(round)};
+                   .watch = group_.watch(round)};
     for (int r = 0; r < peers.num_ranks; ++r) {
       peers.inbox[r] = static_cast<Inbox*>(BuffersOf(r).inbox.get());
     }
@@ -141,8 +137,8 @@ class PeerTransport final : public DeviceTransport {
   }
 
   absl::Status Signal(const Round& round) {
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
-                                  LaunchSignal(PeersOf(round), group_->native(round.rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
+                                  LaunchSignal(PeersOf(round), group_.native(round)));
     return absl::OkStatus();
   }
 
@@ -157,8 +153,8 @@ class PeerTransport final : public DeviceTransport {
     work.count = mine.in_count();
     work.dtype = mine.dtype;
     work.op = mine.op;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
-                                  LaunchLines(work, group_->native(round.rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
+                                  LaunchLines(work, group_.native(round)));
     return absl::OkStatus();
   }
 
@@ -170,8 +166,8 @@ class PeerTransport final : public DeviceTransport {
                          .dtype = round.mine().dtype,
                          .op = round.mine().op};
     for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.get();
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
-                                  LaunchExchange(work, group_->native(round.rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
+                                  LaunchExchange(work, group_.native(round)));
     return absl::OkStatus();
   }
 
@@ -189,11 +185,13 @@ class PeerTransport final : public DeviceTransport {
     work.op = mine.op;
     work.num_blocks = tuning_.push_blocks;
     work.most_tile_bytes = tuning_.push_tile_bytes;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_->device(round.rank),
-                                  LaunchPush(work, group_->native(round.rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
+                                  LaunchPush(work, group_.native(round)));
     return absl::OkStatus();
   }
 
+  DeviceGroup& group_;
+  Reach reach_;
   const AllReduceTuning tuning_;
   std::vector<Buffers> ranks_;
 };
@@ -233,12 +231,12 @@ absl::StatusOr<AllReduceTuning> Fitted(AllReduceTuning tuning, const DeviceGroup
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(std::unique_ptr<DeviceGroup> group,
+absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(DeviceGroup& group,
                                                              const AllReduceTuning& tuning) {
   LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
   LOCKSTEP_ASSIGN_OR_RETURN(const AllReduceTuning fitted,
-                            Fitted(FitInMemory(tuning, group->num_ranks()), *group));
-  auto transport = std::make_unique<PeerTransport>(std::move(group), fitted);
+                            Fitted(FitInMemory(tuning, group.num_ranks()), group));
+  auto transport = std::make_unique<PeerTransport>(group, fitted);
   LOCKSTEP_RETURN_IF_ERROR(transport->Allocate());
   return transport;
 }

@@ -2,6 +2,7 @@
 #include <atomic>
 
 #include "lockstep/collective/cuda/moves.h"
+#include "lockstep/collective/cuda/reach.h"
 #include "lockstep/collective/cuda/transports.h"
 
 namespace lockstep::internal::cuda {
@@ -11,21 +12,22 @@ namespace {
 // devices see, before the host meeting. After it each rank's stream waits for the others' pieces
 // and takes what it needs. As in the ordered transport, an event is recorded before the meeting at
 // which others may wait for it, and no kernel waits for a kernel.
-class StagedTransport final : public DeviceTransport {
+class StagedTransport final : public Transport {
  public:
-  explicit StagedTransport(std::unique_ptr<DeviceGroup> group)
-      : DeviceTransport(std::move(group), /*by_peers=*/false),
-        ranks_(static_cast<std::size_t>(group_->num_ranks())) {}
+  explicit StagedTransport(DeviceGroup& group)
+      : group_(group),
+        reach_(group.devices(), /*by_peers=*/false),
+        ranks_(static_cast<std::size_t>(group.num_ranks())) {}
 
   ~StagedTransport() override {
     // One rank's work reads the memory of all.
-    group_->Drain();
+    group_.Drain();
     SynchronizeCopies().IgnoreError();
   }
 
   absl::Status Make() {
-    for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-      const Device device = group_->device(rank);
+    for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+      const Device device = group_.device(rank);
       Rank& mine = Of(rank);
       LOCKSTEP_ASSIGN_OR_RETURN(mine.up, OwnedStream::Create(device));
       LOCKSTEP_ASSIGN_OR_RETURN(mine.ready, Event::Create(device));
@@ -45,14 +47,15 @@ class StagedTransport final : public DeviceTransport {
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
     if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
-    if (mine.capturing || group_->num_ranks() == 1 || !IsRead(rank, mine)) return absl::OkStatus();
-    const Device device = group_->device(rank);
+    if (mine.capturing || group_.num_ranks() == 1 || !IsRead(rank, mine)) return absl::OkStatus();
+    const Device device = group_.device(rank);
     const DeviceGuard guard(device);
     Rank& state = Of(rank);
     const auto size = static_cast<std::int64_t>(SizeOf(mine.dtype));
     LOCKSTEP_RETURN_IF_ERROR(Grow(device, state, mine.in_count() * size));
     // Behind the input, and behind all who read the outbox in the round before (see Finish).
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.ready.get(), group_->native(rank)));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                  cudaEventRecord(state.ready.get(), group_.native(rank, mine)));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
                                   cudaStreamWaitEvent(state.up.get(), state.ready.get(), 0));
     const StagedPieces pieces(mine);
@@ -77,10 +80,10 @@ class StagedTransport final : public DeviceTransport {
           "the staged transport cannot be captured in a graph: its streams wait for each other by "
           "way of the host");
     }
-    if (round.world_size() == 1) return QueueMoves(round, group_->stream(round.rank));
-    const Device device = group_->device(round.rank);
+    if (round.world_size() == 1) return QueueMoves(round, group_.stream(round));
+    const Device device = group_.device(round.rank);
     const DeviceGuard guard(device);
-    const cudaStream_t stream = group_->native(round.rank);
+    const Stream stream = group_.stream(round);
     // The others' inputs as this rank finds them: in their outboxes.
     std::vector<CollectiveCall> calls;
     std::vector<const CollectiveCall*> pointers;
@@ -96,31 +99,29 @@ class StagedTransport final : public DeviceTransport {
       for (int rank = 0; rank < round.world_size(); ++rank) {
         // Its own too: what comes behind may spoil its input, or be the output in its place.
         if (!IsRead(rank, round.mine())) continue;
-        LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                      cudaStreamWaitEvent(stream, Of(rank).piece(piece), 0));
+        LOCKSTEP_RETURN_IF_CUDA_ERROR(
+            device, cudaStreamWaitEvent(NativeStream(stream), Of(rank).piece(piece), 0));
       }
-      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, group_->stream(round.rank), pieces[piece]));
+      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, stream, pieces[piece]));
     }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(Of(round.rank).done.get(), stream));
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                  cudaEventRecord(Of(round.rank).done.get(), NativeStream(stream)));
     return absl::OkStatus();
   }
 
   // Whoever writes its outbox next does so behind all who have read it.
-  absl::Status Finish(int rank) override {
-    const Device device = group_->device(rank);
+  absl::Status Finish(const Round& round) override {
+    const Device device = group_.device(round.rank);
     const DeviceGuard guard(device);
-    for (int other = 0; other < group_->num_ranks(); ++other) {
-      if (other == rank) continue;
+    for (int other = 0; other < round.world_size(); ++other) {
+      if (other == round.rank) continue;
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaStreamWaitEvent(group_->native(rank), Of(other).done.get(), 0));
+          device, cudaStreamWaitEvent(group_.native(round), Of(other).done.get(), 0));
     }
     return absl::OkStatus();
   }
 
-  absl::Status Reset() override {
-    LOCKSTEP_RETURN_IF_ERROR(SynchronizeCopies());
-    return group_->Reset();
-  }
+  absl::Status Reset() override { return SynchronizeCopies(); }
 
  private:
   struct Rank {
@@ -168,13 +169,15 @@ class StagedTransport final : public DeviceTransport {
     return absl::OkStatus();
   }
 
+  DeviceGroup& group_;
+  Reach reach_;
   std::vector<Rank> ranks_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(std::unique_ptr<DeviceGroup> group) {
-  auto transport = std::make_unique<StagedTransport>(std::move(group));
+absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(DeviceGroup& group) {
+  auto transport = std::make_unique<StagedTransport>(group);
   LOCKSTEP_RETURN_IF_ERROR(transport->Make());
   return transport;
 }

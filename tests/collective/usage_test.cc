@@ -198,15 +198,15 @@ class Recording final : public Communicator {
   absl::Status Fail(absl::Status status) override { return status; }
 
   std::string log;
-  absl::Status of_enter, of_call, of_leave, of_join;
+  absl::Status of_call, of_join;
 
  protected:
-  absl::Status Execute(const CollectiveCall&) override { return Note('x', of_call); }
+  absl::Status Execute(const CollectiveCall& call) override {
+    return Note(call.aside ? 'a' : 'x', of_call);
+  }
   absl::Status Refuse(const CollectiveCall&, absl::Status error) override {
     return Note('r', std::move(error));
   }
-  absl::Status EnterSideStream() override { return Note('e', of_enter); }
-  absl::Status LeaveSideStream() override { return Note('l', of_leave); }
   absl::Status JoinSideStream() override { return Note('j', of_join); }
 
  private:
@@ -223,30 +223,30 @@ TEST_CASE(
   {
     auto pending = comm.AllReduceAsync(x, x);
     REQUIRE_OK(pending);
-    CHECK(comm.log == "exl");
+    CHECK(comm.log == "a");
     REQUIRE_OK(pending->Wait());
     REQUIRE_OK(pending->Wait());
-    CHECK(comm.log == "exlj");
+    CHECK(comm.log == "aj");
   }
-  CHECK(comm.log == "exlj");
+  CHECK(comm.log == "aj");
   comm.log.clear();
   {
     PendingCollective first = *comm.AllReduceAsync(x, x);
     PendingCollective second = std::move(first);
     REQUIRE_OK(first.Wait());  // NOLINT: has nothing to wait for any more
-    CHECK(comm.log == "exl");
+    CHECK(comm.log == "a");
     PendingCollective third = *comm.BroadcastAsync(x, x, 0);
-    CHECK(comm.log == "exlexl");
+    CHECK(comm.log == "aa");
     second = std::move(third);
-    CHECK(comm.log == "exlexlj");
+    CHECK(comm.log == "aaj");
   }
-  CHECK(comm.log == "exlexljj");
+  CHECK(comm.log == "aajj");
   comm.log.clear();
   comm.of_join = absl::InternalError("lost");
   PendingCollective pending = *comm.AllReduceAsync(x, x);
   CHECK(Says(pending.Wait(), "lost"));
   CHECK(pending.Wait().ok());
-  CHECK(comm.log == "exlj");
+  CHECK(comm.log == "aj");
 }
 
 TEST_CASE("a pending collective keeps its tensors alive, also those of the one assigned to it") {
@@ -266,24 +266,17 @@ TEST_CASE("a pending collective keeps its tensors alive, also those of the one a
   CHECK(memory.use_count() == 1);
 }
 
-TEST_CASE("an asynchronous call that fails leaves the side stream, and says why") {
+TEST_CASE("an asynchronous call that fails says why, and the next call is none") {
   const Tensor x;
-  const auto told = [&](Recording& comm) { return comm.AllReduceAsync(x, x).status(); };
-  Recording enter;
-  enter.of_enter = absl::InternalError("no way in");
-  CHECK(Says(told(enter), "no way in"));
-  CHECK(enter.log == "e");
-  Recording call;
-  call.of_call = absl::InternalError("no sum");
-  call.of_leave = absl::InternalError("no way out");
-  CHECK(Says(told(call), "no sum"));
-  CHECK(call.log == "exl");
-  Recording leave;
-  leave.of_leave = absl::InternalError("no way out");
-  CHECK(Says(told(leave), "no way out"));
+  Recording failing;
+  failing.of_call = absl::InternalError("no sum");
+  CHECK(Says(failing.AllReduceAsync(x, x).status(), "no sum"));
+  CHECK(Says(failing.AllReduce(x, x), "no sum"));
+  CHECK(failing.log == "ax");
   Recording refused;
   CHECK(Says(refused.BroadcastAsync(x, x, 1).status(), "root 1 in a group of 1"));
-  CHECK(refused.log == "erl");
+  REQUIRE_OK(refused.Broadcast(x, x, 0));
+  CHECK(refused.log == "rx");
 }
 
 TEST_CASE("groups that cannot be are refused, and those at the limits are made") {

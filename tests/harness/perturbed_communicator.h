@@ -73,8 +73,6 @@ class PerturbedCommunicator final : public Communicator {
  protected:
   absl::Status Execute(const CollectiveCall& call) override;
   absl::Status Refuse(const CollectiveCall& call, absl::Status error) override;
-  absl::Status EnterSideStream() override { return inner_.EnterSideStream(); }
-  absl::Status LeaveSideStream() override { return inner_.LeaveSideStream(); }
   absl::Status JoinSideStream() override { return inner_.JoinSideStream(); }
 
  private:

@@ -1,6 +1,5 @@
 // The links of one pair of GPUs, measured and proved.
 #include "lockstep/collective/cuda/transports.h"
-#include "lockstep/runtime/cuda/stream.h"
 #include "lockstep/tools/lockstep/bench/limits/pair.h"
 #include "lockstep/tools/lockstep/bench/limits/peer_links.h"
 
@@ -11,13 +10,7 @@ constexpr std::int64_t kBytes = 64 << 20;
 
 // As a group of the two does it when it chooses its transport.
 absl::Status ProvePair(Device a, Device b) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::shared_ptr<void> stream_a, internal::cuda::MakeStream(a));
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::shared_ptr<void> stream_b, internal::cuda::MakeStream(b));
-  const Stream streams[] = {Stream(a, stream_a.get()), Stream(b, stream_b.get())};
-  // Nothing is queued that would wait for the time-out.
-  LOCKSTEP_ASSIGN_OR_RETURN(auto group,
-                            internal::cuda::DeviceGroup::Create(streams, std::chrono::seconds(1)));
-  return internal::cuda::ProvePeerAccess(*group, /*spoil=*/false);
+  return internal::cuda::ProvePeerAccess({a, b}, /*spoil=*/false);
 }
 
 }  // namespace
