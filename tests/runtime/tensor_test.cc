@@ -61,8 +61,9 @@ TEST_CASE("slices that leave their axis are refused") {
 
 TEST_CASE("an axis of one element does not make a tensor strided") {
   float data[12];
-  const Tensor column = *Tensor::View(data, {3, 4}, DType::kFloat32).Slice(0, 1, 1);
-  CHECK(column.is_contiguous());
+  const Tensor row = *Tensor::View(data, {3, 4}, DType::kFloat32).Slice(0, 1, 1);
+  CHECK(row.is_contiguous());
+  CHECK(row.Slice(1, 0, 2)->is_contiguous());
   CHECK_FALSE(Tensor::View(data, {3, 4}, DType::kFloat32).Slice(1, 1, 1)->is_contiguous());
 }
 
@@ -139,6 +140,7 @@ TEST_CASE("sizes that cannot be are refused rather than wrapped around") {
       Says(ContiguousBytes({INT64_MAX, 2}, DType::kFloat32).status(), "more bytes than 2^63 - 1"));
   // An extent of zero does not hide the others.
   CHECK_FALSE(ContiguousBytes({INT64_MAX, 2, 0}, DType::kFloat32).ok());
+  CHECK_FALSE(ContiguousBytes({0, INT64_MAX, 2}, DType::kFloat32).ok());
   CHECK_FALSE(ContiguousBytes({0, -1}, DType::kFloat32).ok());
   CHECK_FALSE(ContiguousBytes({(std::int64_t{1} << 60) - 1, 8}, DType::kFloat16).ok());
   CHECK(*ContiguousBytes({(std::int64_t{1} << 60) - 1, 4}, DType::kFloat16) == INT64_MAX - 7);
