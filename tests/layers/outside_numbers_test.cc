@@ -140,7 +140,8 @@ TEST_CASE("SGD with momentum and weight decay takes PyTorch's three steps, over 
         {0.2788951931710515, -0.07109163206689655, -0.35571713863839854}}});
 }
 
-TEST_CASE("An MLP trains over three images as PyTorch has it: losses, gradients and values", "[gpu]") {
+TEST_CASE("An MLP trains over three images as PyTorch has it: losses, gradients and values",
+          "[gpu]") {
   auto group = Group::Create(GENERATE(1, 2, 3, 6));
   REQUIRE_OK(group);
   std::vector<Training> trainings(static_cast<std::size_t>(group->world_size()));
