@@ -14,10 +14,6 @@
 
 namespace lockstep {
 
-namespace testing {
-class PerturbedCommunicator;
-}
-
 /// What a rank has seen of its group so far. Monotonic.
 struct CommunicatorStats {
   /// Calls that went as far as meeting the others, including failed ones; a split counts as one.
@@ -192,9 +188,20 @@ class Communicator {
   /// side stream, and they work as the others do.
   virtual absl::Status JoinSideStream() { return absl::OkStatus(); }
 
+  /// For a Communicator that stands in front of another one: where that is, and its parts of the
+  /// three calls above.
+  static Device DeviceOf(const Communicator& inner) { return inner.device_; }
+  static absl::Status ExecuteOn(Communicator& inner, const CollectiveCall& call) {
+    return inner.Execute(call);
+  }
+  static absl::Status RefuseOn(Communicator& inner, const CollectiveCall& call,
+                               absl::Status error) {
+    return inner.Refuse(call, std::move(error));
+  }
+  static absl::Status JoinSideStreamOn(Communicator& inner) { return inner.JoinSideStream(); }
+
  private:
   friend class PendingCollective;
-  friend class testing::PerturbedCommunicator;
 
   absl::StatusOr<PendingCollective> Aside(const Tensor& in, const Tensor& out,
                                           absl::FunctionRef<absl::Status()> call);

@@ -100,7 +100,7 @@ absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t
 }
 
 PerturbedCommunicator::PerturbedCommunicator(Communicator& inner, Perturbation perturbation)
-    : Communicator(inner.rank(), inner.world_size(), inner.device_),
+    : Communicator(inner.rank(), inner.world_size(), DeviceOf(inner)),
       inner_(inner),
       perturbation_(std::move(perturbation)),
       usable_(CheckPerturbation(perturbation_, inner.world_size())) {}
@@ -124,13 +124,13 @@ absl::StatusOr<std::unique_ptr<Communicator>> PerturbedCommunicator::Split(int c
 absl::Status PerturbedCommunicator::Execute(const CollectiveCall& call) {
   CollectiveCall mine = call;
   LOCKSTEP_RETURN_IF_ERROR(Begin(mine));
-  absl::Status status = inner_.Execute(mine);
+  absl::Status status = ExecuteOn(inner_, mine);
   End();
   return status;
 }
 
 absl::Status PerturbedCommunicator::Refuse(const CollectiveCall& call, absl::Status error) {
-  return inner_.Refuse(call, std::move(error));
+  return RefuseOn(inner_, call, std::move(error));
 }
 
 absl::Status PerturbedCommunicator::Begin(CollectiveCall& call) {

@@ -73,7 +73,7 @@ class PerturbedCommunicator final : public Communicator {
  protected:
   absl::Status Execute(const CollectiveCall& call) override;
   absl::Status Refuse(const CollectiveCall& call, absl::Status error) override;
-  absl::Status JoinSideStream() override { return inner_.JoinSideStream(); }
+  absl::Status JoinSideStream() override { return JoinSideStreamOn(inner_); }
 
  private:
   // Before each call, which it may change: counts it, delays it, and does what its faults ask for.
