@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {

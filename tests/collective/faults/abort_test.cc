@@ -5,7 +5,7 @@
 #include <fstream>
 #include <thread>
 
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {

@@ -1,7 +1,7 @@
 // Counts what operator new is asked for, on all threads, and lets it fail. For a program of its
 // own: whoever links this gets its operator new.
-#ifndef LOCKSTEP_TESTS_COLLECTIVE_ALLOCATIONS_H_
-#define LOCKSTEP_TESTS_COLLECTIVE_ALLOCATIONS_H_
+#ifndef LOCKSTEP_TESTS_COLLECTIVE_FAULTS_ALLOCATIONS_H_
+#define LOCKSTEP_TESTS_COLLECTIVE_FAULTS_ALLOCATIONS_H_
 
 namespace lockstep::testing {
 
@@ -20,4 +20,4 @@ int NumAllocations();
 
 }  // namespace lockstep::testing
 
-#endif  // LOCKSTEP_TESTS_COLLECTIVE_ALLOCATIONS_H_
+#endif  // LOCKSTEP_TESTS_COLLECTIVE_FAULTS_ALLOCATIONS_H_

@@ -1,6 +1,6 @@
 // What the fault tests share: short time-outs, and what a group must do again after a failure.
-#ifndef LOCKSTEP_TESTS_COLLECTIVE_FAULTS_H_
-#define LOCKSTEP_TESTS_COLLECTIVE_FAULTS_H_
+#ifndef LOCKSTEP_TESTS_COLLECTIVE_FAULTS_FAULTS_H_
+#define LOCKSTEP_TESTS_COLLECTIVE_FAULTS_FAULTS_H_
 
 #include <chrono>
 #include <cstdint>
@@ -47,4 +47,4 @@ inline absl::Status Heals(Ranks& ranks) {
 
 }  // namespace lockstep::testing
 
-#endif  // LOCKSTEP_TESTS_COLLECTIVE_FAULTS_H_
+#endif  // LOCKSTEP_TESTS_COLLECTIVE_FAULTS_FAULTS_H_

@@ -12,8 +12,8 @@
 #include <thread>
 
 #include "absl/strings/match.h"
-#include "lockstep/tests/collective/allocations.h"
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/allocations.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {

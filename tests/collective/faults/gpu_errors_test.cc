@@ -10,7 +10,7 @@
 #include "lockstep/collective/local_communicator.h"
 #include "lockstep/runtime/cuda/worker.h"
 #include "lockstep/runtime/graph.h"
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {

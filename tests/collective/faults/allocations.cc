@@ -1,4 +1,4 @@
-#include "lockstep/tests/collective/allocations.h"
+#include "lockstep/tests/collective/faults/allocations.h"
 
 #include <atomic>
 #include <cstddef>

@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "lockstep/collective/local_communicator.h"
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {

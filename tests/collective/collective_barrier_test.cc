@@ -7,7 +7,7 @@
 #include <memory>
 #include <thread>
 
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <thread>
 
-#include "lockstep/tests/collective/faults.h"
+#include "lockstep/tests/collective/faults/faults.h"
 
 namespace lockstep {
 namespace {
