@@ -212,32 +212,5 @@ TEST_CASE("F14: null pointers are fine where there are no elements", "[fault]") 
   }));
 }
 
-TEST_CASE("a rank that the group does not have gets an end that refuses everything") {
-  auto ranks = Ranks::Create(kRanks);
-  REQUIRE_OK(ranks);
-  for (const int rank : {-1, 3, 99}) {
-    Communicator& comm = ranks->barrier->communicator(rank);
-    CHECK(comm.Barrier().code() == absl::StatusCode::kInvalidArgument);
-    CHECK(Says(comm.Split(0, 0).status(), "it has 3, from 0 to 2"));
-    const Tensor none;
-    CHECK(comm.AllReduce(none, none).code() == absl::StatusCode::kInvalidArgument);
-    CHECK(comm.Broadcast(none, none, 99).code() == absl::StatusCode::kInvalidArgument);
-    CHECK(Says(comm.AllReduceAsync(none, none).status(), "asked for a rank that the group does"));
-    CHECK(comm.Synchronize().code() == absl::StatusCode::kInvalidArgument);
-    CHECK(comm.stats().num_collectives == 0);
-    CHECK((comm.rank() == -1 && comm.world_size() == kRanks));
-  }
-}
-
-TEST_CASE("groups that cannot be are refused") {
-  CHECK(Says(CollectiveBarrier::Create(absl::Span<const Stream>()).status(), "0 ranks"));
-  const Stream streams[] = {Stream(), Stream(Device::Cuda(0), nullptr)};
-  CHECK(CollectiveBarrier::Create(streams).status().code() == absl::StatusCode::kUnavailable);
-  CHECK(Says(CollectiveBarrier::Create({streams, 1}, {.timeout = absl::ZeroDuration()}).status(),
-             "must be positive"));
-  CHECK(Says(Worker::Adopt(4, 4, Device::Cpu()).status(), "rank 4 of 4"));
-  CHECK(Says(Worker::Adopt(-1, 4, Device::Cpu()).status(), "rank -1 of 4"));
-}
-
 }  // namespace
 }  // namespace lockstep

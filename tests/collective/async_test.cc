@@ -1,12 +1,13 @@
-// Collectives beside which the rank's stream goes on. On the CPU they are done when the call
-// returns.
+// Collectives beside which the rank's stream goes on, and their handles. On the CPU they are done
+// when the call returns.
 #include "lockstep/runtime/graph.h"
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/collective/transports.h"
 #include "lockstep/tests/harness/child_process.h"
 
 namespace lockstep {
 namespace {
 
+using testing::CreateRanks;
 using testing::Guarded;
 using testing::Ranks;
 using testing::Says;
@@ -15,7 +16,7 @@ using testing::Transports;
 // Runs `body` on a small group of every transport.
 void OnEveryTransport(const Ranks::Body& body) {
   for (const auto& transport : Transports()) {
-    auto ranks = Ranks::Create(std::max(2, transport.fewest_ranks()), transport);
+    auto ranks = CreateRanks(std::max(2, transport.fewest_ranks()), transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     REQUIRE_OK(ranks->Run(body));
@@ -107,7 +108,7 @@ TEST_CASE("asynchronous collectives may be the first that a group makes", "[gpu]
 
 TEST_CASE("asynchronous calls that differ fail on every rank, and the group heals", "[gpu]") {
   for (const auto& transport : Transports()) {
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     const auto sum = [](std::int64_t uneven) {
@@ -133,7 +134,7 @@ TEST_CASE("asynchronous sums can be captured, and replay beside other work", "[g
         (transport.options.transport != TransportKind::kPeer && transport.most_ranks != 2)) {
       continue;
     }
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -155,6 +156,97 @@ TEST_CASE("asynchronous sums can be captured, and replay beside other work", "[g
       return comm.Synchronize();
     }));
   }
+}
+
+// Counts what it is asked for, and fails where it is told to.
+class Recording final : public Communicator {
+ public:
+  Recording() : Communicator(0, 1, Device::Cpu()) {}
+  CommunicatorStats stats() const override { return {}; }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return nullptr; }
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+  absl::Status Fail(absl::Status status) override { return status; }
+
+  std::string log;
+  absl::Status of_call, of_join;
+
+ protected:
+  absl::Status Execute(const CollectiveCall& call) override {
+    return Note(call.aside ? 'a' : 'x', of_call);
+  }
+  absl::Status Refuse(const CollectiveCall&, absl::Status error) override {
+    return Note('r', std::move(error));
+  }
+  absl::Status JoinSideStream() override { return Note('j', of_join); }
+
+ private:
+  absl::Status Note(char what, absl::Status status) {
+    log += what;
+    return status;
+  }
+};
+
+TEST_CASE(
+    "a pending collective is awaited once: by Wait, when it goes, or when it is assigned to") {
+  Recording comm;
+  const Tensor x = Tensor::View(&comm, {0}, DType::kFloat32);
+  {
+    auto pending = comm.AllReduceAsync(x, x);
+    REQUIRE_OK(pending);
+    CHECK(comm.log == "a");
+    REQUIRE_OK(pending->Wait());
+    REQUIRE_OK(pending->Wait());
+    CHECK(comm.log == "aj");
+  }
+  CHECK(comm.log == "aj");
+  comm.log.clear();
+  {
+    PendingCollective first = *comm.AllReduceAsync(x, x);
+    PendingCollective second = std::move(first);
+    REQUIRE_OK(first.Wait());  // NOLINT: has nothing to wait for any more
+    CHECK(comm.log == "a");
+    PendingCollective third = *comm.BroadcastAsync(x, x, 0);
+    CHECK(comm.log == "aa");
+    second = std::move(third);
+    CHECK(comm.log == "aaj");
+  }
+  CHECK(comm.log == "aajj");
+  comm.log.clear();
+  comm.of_join = absl::InternalError("lost");
+  PendingCollective pending = *comm.AllReduceAsync(x, x);
+  CHECK(Says(pending.Wait(), "lost"));
+  CHECK(pending.Wait().ok());
+  CHECK(comm.log == "aj");
+}
+
+TEST_CASE("a pending collective keeps its tensors alive, also those of the one assigned to it") {
+  Recording comm;
+  const auto memory = std::make_shared<int>(1);
+  const auto own = [&] { return Tensor::Own(memory, {0}, DType::kFloat32, Device::Cpu()); };
+  {
+    const Tensor other;
+    PendingCollective kept = *comm.AllReduceAsync(other, other);
+    {
+      PendingCollective pending = *comm.AllReduceAsync(own(), own());
+      CHECK(memory.use_count() == 3);
+      kept = std::move(pending);
+    }
+    CHECK(memory.use_count() == 3);
+  }
+  CHECK(memory.use_count() == 1);
+}
+
+TEST_CASE("an asynchronous call that fails says why, and the next call is none") {
+  const Tensor x;
+  Recording failing;
+  failing.of_call = absl::InternalError("no sum");
+  CHECK(Says(failing.AllReduceAsync(x, x).status(), "no sum"));
+  CHECK(Says(failing.AllReduce(x, x), "no sum"));
+  CHECK(failing.log == "ax");
+  Recording refused;
+  CHECK(Says(refused.BroadcastAsync(x, x, 1).status(), "root 1 in a group of 1"));
+  REQUIRE_OK(refused.Broadcast(x, x, 0));
+  CHECK(refused.log == "rx");
 }
 
 }  // namespace

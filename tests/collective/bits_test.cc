@@ -7,13 +7,13 @@
 #include <thread>
 
 #include "lockstep/collective/reduce_tree.h"
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/collective/transports.h"
 
 namespace lockstep {
 namespace {
 
+using testing::CreateRanks;
 using testing::Guarded;
-using testing::Ranks;
 using testing::Transports;
 
 double LargestOf(DType dtype) {
@@ -88,7 +88,7 @@ absl::Status OneSum(Worker& worker, Communicator& comm, const Sum& sum) {
 TEST_CASE("a group of one gives back its input bit for bit, NaNs too", "[gpu]") {
   for (const auto& transport : Transports()) {
     if (transport.fewest_ranks() > 1) continue;
-    auto ranks = Ranks::Create(1, transport);
+    auto ranks = CreateRanks(1, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -117,7 +117,7 @@ TEST_CASE("every transport gives the bits of the CPU's reduction tree", "[gpu]")
     const int step = transport.devices[0].is_cpu() ? 3 : 1;
     for (int world_size = std::max(2, transport.fewest_ranks()); world_size <= transport.most_ranks;
          world_size += step) {
-      auto ranks = Ranks::Create(world_size, transport);
+      auto ranks = CreateRanks(world_size, transport);
       REQUIRE_OK(ranks);
       INFO(transport.name << ", " << world_size << " ranks");
       REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -140,7 +140,7 @@ TEST_CASE("every transport gives the bits of the CPU's reduction tree", "[gpu]")
 TEST_CASE("64 queued sums of changing values, large and small in turn, are all right", "[gpu]") {
   for (const auto& transport : Transports()) {
     const int world_size = std::max(2, transport.fewest_ranks());
-    auto ranks = Ranks::Create(world_size, transport);
+    auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -183,7 +183,7 @@ TEST_CASE("F30: an allocating and freeing thread of the host's does not stop the
     if (transport.options.transport == TransportKind::kPeer) continue;
     transport.options.timeout = absl::Seconds(20);
     const int world_size = std::max(2, transport.fewest_ranks());
-    auto ranks = Ranks::Create(world_size, transport);
+    auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     std::atomic<bool> stop{false};

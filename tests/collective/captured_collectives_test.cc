@@ -3,14 +3,14 @@
 
 #include "absl/time/clock.h"
 #include "lockstep/runtime/elementwise.h"
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/collective/transports.h"
 #include "lockstep/tests/harness/child_process.h"
 
 namespace lockstep {
 namespace {
 
+using testing::CreateRanks;
 using testing::Guarded;
-using testing::Ranks;
 using testing::Says;
 using testing::Transports;
 
@@ -47,7 +47,7 @@ absl::Status Step(Worker& worker, Communicator& comm, const Tensor& x, Tensor& y
 TEST_CASE("a captured sequence of collectives replays 1000 times with changing inputs", "[gpu]") {
   for (const auto& transport : Capturing()) {
     const int world_size = std::max(2, transport.fewest_ranks());
-    auto ranks = Ranks::Create(world_size, transport);
+    auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -91,7 +91,7 @@ TEST_CASE("a hundred captured sums leave room for a rank that replays late", "[g
     transport.options.tuning = {};
     for (const int world_size : {2, transport.most_ranks}) {
       for (const std::int64_t count : {1 << 10, 64 << 10, 5 << 19}) {
-        auto ranks = Ranks::Create(world_size, transport);
+        auto ranks = CreateRanks(world_size, transport);
         REQUIRE_OK(ranks);
         INFO(transport.name << ", " << world_size << " ranks, " << count << " elements");
         REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -130,7 +130,7 @@ TEST_CASE("F32: capture on some ranks alone is a mismatch on every rank, before 
           "[gpu][fault]") {
   for (const auto& transport : Capturing()) {
     const int world_size = std::max(2, transport.fewest_ranks());
-    auto ranks = Ranks::Create(world_size, transport);
+    auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     const auto statuses = ranks->RunEach([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -156,7 +156,7 @@ TEST_CASE("a rank that does not replay is found out on the device, and the group
   for (auto transport : Capturing()) {
     transport.options.timeout = absl::Milliseconds(200);
     const int world_size = std::max(2, transport.fewest_ranks());
-    auto ranks = Ranks::Create(world_size, transport);
+    auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     const auto statuses = ranks->RunEach([](Worker& worker, Communicator& comm) -> absl::Status {

@@ -1,5 +1,5 @@
-// What a host may do beside the collectives: which memory, which thread, which options; what the
-// handles and counters promise.
+// What a host may do with a group beside its collectives: which memory, which thread, which options;
+// what ranks' ends and counters promise.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -188,95 +188,21 @@ TEST_CASE("a rank's end is one object in every Run, and works on whatever thread
   });
 }
 
-// Counts what it is asked for, and fails where it is told to.
-class Recording final : public Communicator {
- public:
-  Recording() : Communicator(0, 1, Device::Cpu()) {}
-  CommunicatorStats stats() const override { return {}; }
-  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override { return nullptr; }
-  absl::Status Synchronize() override { return absl::OkStatus(); }
-  absl::Status Fail(absl::Status status) override { return status; }
-
-  std::string log;
-  absl::Status of_call, of_join;
-
- protected:
-  absl::Status Execute(const CollectiveCall& call) override {
-    return Note(call.aside ? 'a' : 'x', of_call);
+TEST_CASE("a rank that the group does not have gets an end that refuses everything") {
+  auto ranks = Ranks::Create(3);
+  REQUIRE_OK(ranks);
+  for (const int rank : {-1, 3, 99}) {
+    Communicator& comm = ranks->barrier->communicator(rank);
+    CHECK(comm.Barrier().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(Says(comm.Split(0, 0).status(), "it has 3, from 0 to 2"));
+    const Tensor none;
+    CHECK(comm.AllReduce(none, none).code() == absl::StatusCode::kInvalidArgument);
+    CHECK(comm.Broadcast(none, none, 99).code() == absl::StatusCode::kInvalidArgument);
+    CHECK(Says(comm.AllReduceAsync(none, none).status(), "asked for a rank that the group does"));
+    CHECK(comm.Synchronize().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(comm.stats().num_collectives == 0);
+    CHECK((comm.rank() == -1 && comm.world_size() == 3));
   }
-  absl::Status Refuse(const CollectiveCall&, absl::Status error) override {
-    return Note('r', std::move(error));
-  }
-  absl::Status JoinSideStream() override { return Note('j', of_join); }
-
- private:
-  absl::Status Note(char what, absl::Status status) {
-    log += what;
-    return status;
-  }
-};
-
-TEST_CASE(
-    "a pending collective is awaited once: by Wait, when it goes, or when it is assigned to") {
-  Recording comm;
-  const Tensor x = Tensor::View(&comm, {0}, DType::kFloat32);
-  {
-    auto pending = comm.AllReduceAsync(x, x);
-    REQUIRE_OK(pending);
-    CHECK(comm.log == "a");
-    REQUIRE_OK(pending->Wait());
-    REQUIRE_OK(pending->Wait());
-    CHECK(comm.log == "aj");
-  }
-  CHECK(comm.log == "aj");
-  comm.log.clear();
-  {
-    PendingCollective first = *comm.AllReduceAsync(x, x);
-    PendingCollective second = std::move(first);
-    REQUIRE_OK(first.Wait());  // NOLINT: has nothing to wait for any more
-    CHECK(comm.log == "a");
-    PendingCollective third = *comm.BroadcastAsync(x, x, 0);
-    CHECK(comm.log == "aa");
-    second = std::move(third);
-    CHECK(comm.log == "aaj");
-  }
-  CHECK(comm.log == "aajj");
-  comm.log.clear();
-  comm.of_join = absl::InternalError("lost");
-  PendingCollective pending = *comm.AllReduceAsync(x, x);
-  CHECK(Says(pending.Wait(), "lost"));
-  CHECK(pending.Wait().ok());
-  CHECK(comm.log == "aj");
-}
-
-TEST_CASE("a pending collective keeps its tensors alive, also those of the one assigned to it") {
-  Recording comm;
-  const auto memory = std::make_shared<int>(1);
-  const auto own = [&] { return Tensor::Own(memory, {0}, DType::kFloat32, Device::Cpu()); };
-  {
-    const Tensor other;
-    PendingCollective kept = *comm.AllReduceAsync(other, other);
-    {
-      PendingCollective pending = *comm.AllReduceAsync(own(), own());
-      CHECK(memory.use_count() == 3);
-      kept = std::move(pending);
-    }
-    CHECK(memory.use_count() == 3);
-  }
-  CHECK(memory.use_count() == 1);
-}
-
-TEST_CASE("an asynchronous call that fails says why, and the next call is none") {
-  const Tensor x;
-  Recording failing;
-  failing.of_call = absl::InternalError("no sum");
-  CHECK(Says(failing.AllReduceAsync(x, x).status(), "no sum"));
-  CHECK(Says(failing.AllReduce(x, x), "no sum"));
-  CHECK(failing.log == "ax");
-  Recording refused;
-  CHECK(Says(refused.BroadcastAsync(x, x, 1).status(), "root 1 in a group of 1"));
-  REQUIRE_OK(refused.Broadcast(x, x, 0));
-  CHECK(refused.log == "rx");
 }
 
 TEST_CASE("groups that cannot be are refused, and those at the limits are made") {
@@ -297,6 +223,7 @@ TEST_CASE("groups that cannot be are refused, and those at the limits are made")
   }
   const Stream gpu(Device::Cuda(0), nullptr);
   const Stream mixed[] = {Stream(), gpu, Stream()};
+  CHECK(CollectiveBarrier::Create(mixed).status().code() == Code::kUnavailable);
   CHECK(Says(CollectiveBarrier::Create(mixed).status(), "2 of 3 ranks are on the CPU"));
   CHECK(Says(CollectiveBarrier::Create({mixed, 2}).status(), "1 of 2 ranks are on the CPU"));
   CHECK(Says(CollectiveBarrier::Create({&gpu, 1}, {.check_nan = true}).status(),

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <numeric>
 
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/collective/transports.h"
 
 namespace lockstep {
 namespace {
 
+using testing::CreateRanks;
 using testing::GetElement;
 using testing::Guarded;
 using testing::Ranks;
@@ -23,7 +24,7 @@ void OnEveryGroup(const Ranks::Body& body) {
   for (const auto& transport : Transports()) {
     for (int world_size = transport.fewest_ranks(); world_size <= transport.most_ranks;
          ++world_size) {
-      auto ranks = Ranks::Create(world_size, transport);
+      auto ranks = CreateRanks(world_size, transport);
       REQUIRE_OK(ranks);
       INFO(transport.name << ", " << world_size << " ranks");
       REQUIRE_OK(ranks->Run(body));
@@ -321,32 +322,65 @@ TEST_CASE("all_to_all moves uneven parts, empty ones among them", "[gpu]") {
   });
 }
 
-TEST_CASE("split makes groups by color, numbered by key, that work beside their parent", "[gpu]") {
+// Those of the ranks that are below `end`, in the same order.
+std::vector<int> Below(int end, std::vector<int> ranks) {
+  std::erase_if(ranks, [end](int rank) { return rank >= end; });
+  return ranks;
+}
+
+// `child` is a group of these ranks of `parent`, in this order, and sums over them alone. The parent
+// works beside it.
+absl::Status CheckSplit(Worker& worker, Communicator& parent, Communicator& child,
+                        const std::vector<int>& ranks) {
+  if (child.world_size() != static_cast<int>(ranks.size()) ||
+      ranks[static_cast<std::size_t>(child.rank())] != parent.rank())
+    return absl::InternalError("a split group has other ranks, or another order, than asked for");
+  Guarded sum(worker, DType::kInt64, 1);
+  sum.Set(0, parent.rank());
+  LOCKSTEP_RETURN_IF_ERROR(sum.Upload());
+  LOCKSTEP_RETURN_IF_ERROR(child.AllReduce(sum.tensor(), sum.tensor()));
+  LOCKSTEP_RETURN_IF_ERROR(sum.Download());
+  LOCKSTEP_RETURN_IF_ERROR(
+      Check(sum, 0, std::accumulate(ranks.begin(), ranks.end(), 0), "the sum of a split group"));
+  return parent.Barrier();
+}
+
+TEST_CASE("split makes a group of the ranks of each color, in their order", "[gpu]") {
   OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
+    const bool even = comm.rank() % 2 == 0;
+    const auto ranks = even ? std::vector{0, 2, 4, 6, 8} : std::vector{1, 3, 5, 7};
     for (int repeat = 0; repeat < 3; ++repeat) {
-      // Colors 0 and 1 by parity; the last rank stays out; keys turn the order round.
-      const bool out = comm.world_size() > 1 && comm.rank() == comm.world_size() - 1;
-      const int color = out ? -1 : comm.rank() % 2;
-      LOCKSTEP_ASSIGN_OR_RETURN(auto child, comm.Split(color, -comm.rank()));
-      if (out != (child == nullptr))
-        return absl::InternalError("the color that is left out decides who gets no group");
-      if (child != nullptr) {
-        Guarded sum(worker, DType::kInt64, 1);
-        sum.Set(0, comm.rank());
-        LOCKSTEP_RETURN_IF_ERROR(sum.Upload());
-        LOCKSTEP_RETURN_IF_ERROR(child->AllReduce(sum.tensor(), sum.tensor()));
-        LOCKSTEP_RETURN_IF_ERROR(sum.Download());
-        std::int64_t expected = 0;
-        int rank = 0;
-        for (int r = 0; r < std::max(1, comm.world_size() - 1); ++r) {
-          if (r % 2 != color) continue;
-          expected += r;
-          rank += r > comm.rank();
-        }
-        if (sum.Get(0) != static_cast<double>(expected) || child->rank() != rank)
-          return absl::InternalError("a split group has other members than asked for");
+      LOCKSTEP_ASSIGN_OR_RETURN(auto child, comm.Split(/*color=*/even ? 0 : 1, /*key=*/0));
+      LOCKSTEP_RETURN_IF_ERROR(CheckSplit(worker, comm, *child, Below(comm.world_size(), ranks)));
+    }
+    return absl::OkStatus();
+  });
+}
+
+TEST_CASE("split numbers the ranks of a group by their keys", "[gpu]") {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
+    const bool even = comm.rank() % 2 == 0;
+    const auto ranks = even ? std::vector{8, 6, 4, 2, 0} : std::vector{7, 5, 3, 1};
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      LOCKSTEP_ASSIGN_OR_RETURN(auto child, comm.Split(even ? 0 : 1, /*key=*/-comm.rank()));
+      LOCKSTEP_RETURN_IF_ERROR(CheckSplit(worker, comm, *child, Below(comm.world_size(), ranks)));
+    }
+    return absl::OkStatus();
+  });
+}
+
+TEST_CASE("split leaves out a rank without a color", "[gpu]") {
+  OnEveryGroup([](Worker& worker, Communicator& comm) -> absl::Status {
+    const int last = comm.world_size() - 1;
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      LOCKSTEP_ASSIGN_OR_RETURN(auto child, comm.Split(comm.rank() == last ? -1 : 0, 0));
+      if (comm.rank() == last) {
+        if (child != nullptr) return absl::InternalError("the rank got a group all the same");
+        LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
+      } else {
+        LOCKSTEP_RETURN_IF_ERROR(
+            CheckSplit(worker, comm, *child, Below(last, {0, 1, 2, 3, 4, 5, 6, 7})));
       }
-      LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
     }
     return absl::OkStatus();
   });

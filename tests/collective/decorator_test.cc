@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/collective/transports.h"
 #include "lockstep/tests/harness/child_process.h"
 
 namespace host {
@@ -54,6 +54,7 @@ namespace lockstep {
 namespace {
 
 using host::Logging;
+using testing::CreateRanks;
 using testing::Expect;
 using testing::Guarded;
 using testing::Ranks;
@@ -90,10 +91,11 @@ absl::Status CallAll(Worker& worker, Communicator& inner) {
                 "something else passed than what was called");
 }
 
-TEST_CASE("asynchronous calls and all others pass a Communicator that a host puts in front") {
+TEST_CASE("asynchronous calls and all others pass a Communicator that a host puts in front",
+          "[gpu]") {
   for (const auto& transport : Transports()) {
     INFO(transport.name);
-    auto ranks = Ranks::Create(std::max(2, transport.fewest_ranks()), transport);
+    auto ranks = CreateRanks(std::max(2, transport.fewest_ranks()), transport);
     REQUIRE_OK(ranks);
     REQUIRE_OK(ranks->Run(CallAll));
   }

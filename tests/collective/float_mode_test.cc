@@ -4,8 +4,10 @@
 #include <random>
 
 #include "lockstep/collective/reduce_tree.h"
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/catch.h"
+#include "lockstep/tests/collective/guarded.h"
 #include "lockstep/tests/float_modes.h"
+#include "lockstep/tests/ranks.h"
 
 namespace lockstep {
 namespace {

@@ -8,7 +8,9 @@
 #include <random>
 #include <thread>
 
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/catch.h"
+#include "lockstep/tests/collective/guarded.h"
+#include "lockstep/tests/ranks.h"
 
 namespace lockstep {
 namespace {

@@ -7,7 +7,9 @@
 #include <functional>
 #include <vector>
 
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/catch.h"
+#include "lockstep/tests/collective/guarded.h"
+#include "lockstep/tests/ranks.h"
 
 namespace lockstep::testing {
 

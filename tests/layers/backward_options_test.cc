@@ -50,7 +50,7 @@ absl::Status OverwriteThenAdd(Worker& worker, Communicator& comm, const FullLaye
 }  // namespace
 
 TEST_CASE("Without accumulate, Backward writes over whatever the gradients held", "[gpu]") {
-  auto group = Group::Create(GENERATE(1, 3));
+  auto group = CreateRanks(GENERATE(1, 3));
   REQUIRE_OK(group);
   for (const LayerCase& layer : kLayers) {
     for (const DType dtype : kFloatingTypes) {

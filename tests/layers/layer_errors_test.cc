@@ -55,7 +55,7 @@ void RequireAllRanksHear(
     const std::function<absl::Status(Worker&, Communicator&, const TensorShapes&)>& pass,
     const std::function<TensorShapes(int rank)>& good, const TensorShapes& bad,
     absl::StatusCode culprit_code, const std::string& culprit_says) {
-  auto group = Group::Create(3);
+  auto group = CreateRanks(3);
   REQUIRE_OK(group);
   std::vector<absl::Status> statuses(3);
   const auto run = [&](bool with_bad) {
@@ -109,7 +109,7 @@ TEST_CASE("A linear layer names itself and both numbers when it refuses a tensor
 }
 
 TEST_CASE("Layers that cannot be are refused by name", "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   const auto create = [&](auto layer, std::int64_t in_features, std::int64_t out_features,
                           DType dtype) {
@@ -135,7 +135,7 @@ TEST_CASE("Layers that cannot be are refused by name", "[gpu]") {
 
 TEST_CASE("A whole tensor where a part belongs is refused, saying how much the rank holds",
           "[gpu]") {
-  auto group = Group::Create(3);
+  auto group = CreateRanks(3);
   REQUIRE_OK(group);
   const auto column = [&](const TensorShapes& shapes) {
     return group->Run([&](Worker& worker, Communicator& comm) {

@@ -14,7 +14,7 @@ namespace {
 
 // The pass of an unsharded layer.
 absl::StatusOr<Pass> PassOf(const Linear::Options& options, const Inputs& inputs) {
-  LOCKSTEP_ASSIGN_OR_RETURN(Group alone, Group::Create(1));
+  LOCKSTEP_ASSIGN_OR_RETURN(Ranks alone, CreateRanks(1));
   LOCKSTEP_ASSIGN_OR_RETURN(auto passes, RunPasses(alone, Make(options), inputs));
   return passes.front();
 }
@@ -50,7 +50,7 @@ TEST_CASE("A linear layer computes X W + b and the three gradients", "[gpu]") {
 }
 
 TEST_CASE("Where the bias follows the product at once, a 16-bit result is rounded once", "[gpu]") {
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
   // The product, big + 1, has no place in the type and rounds to big.
   for (const auto& [dtype, big] :
@@ -78,7 +78,7 @@ TEST_CASE("A linear layer's gradients are its derivatives", "[gpu]") {
       .in_features = 5, .out_features = 4, .bias = bias, .dtype = DType::kFloat64};
   const auto pass = PassOf(options, inputs);
   REQUIRE_OK(pass);
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
   Pass differences;
   REQUIRE_OK(alone->Run([&](Worker& worker, Communicator& comm) -> absl::Status {

@@ -56,7 +56,7 @@ using Load = std::function<absl::Status(Worker&, const Parameter&, const Array& 
 
 // After `load` on every rank, what it gathers must be the array in the parameter's own orientation.
 void RequireLoads(const Load& load) {
-  auto group = Group::Create(GENERATE(1, 2, 3, 5, 9));
+  auto group = CreateRanks(GENERATE(1, 2, 3, 5, 9));
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     for (const Sharding& sharding : kMatrices) {
@@ -150,7 +150,7 @@ TEST_CASE("Vectors load as they are, and what has other than two axes has no tra
 
 TEST_CASE("A load that does not fit names both shapes, and whether the other way round would",
           "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   std::vector<std::pair<absl::Status, std::string>> refused;
   REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {

@@ -8,7 +8,7 @@
 namespace lockstep::testing {
 
 TEST_CASE("An MLP's Backward refuses each of its tensors before it adds to any gradient", "[gpu]") {
-  auto group = Group::Create(1);
+  auto group = CreateRanks(1);
   REQUIRE_OK(group);
   enum Which { kX, kXTokens, kXType, kGradOut, kBefore, kAfter };
   const std::pair<Which, const char*> refusals[] = {
@@ -60,7 +60,7 @@ TEST_CASE("An MLP's Backward refuses each of its tensors before it adds to any g
 }
 
 TEST_CASE("An MLP's Backward without what Forward kept says so, and adds to no gradient", "[gpu]") {
-  auto group = Group::Create(1);
+  auto group = CreateRanks(1);
   REQUIRE_OK(group);
   absl::Status backward;
   Array gradient;

@@ -142,7 +142,7 @@ TEST_CASE("SGD with momentum and weight decay takes PyTorch's three steps, over 
 
 TEST_CASE("An MLP trains over three images as PyTorch has it: losses, gradients and values",
           "[gpu]") {
-  auto group = Group::Create(GENERATE(1, 2, 3, 6));
+  auto group = CreateRanks(GENERATE(1, 2, 3, 6));
   REQUIRE_OK(group);
   std::vector<Training> trainings(static_cast<std::size_t>(group->world_size()));
   REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) {

@@ -58,7 +58,7 @@ Inputs InputsOf(const Sizes& sizes, bool bias, DType dtype) {
 
 // All ranks of `group` against the unsharded layer, whose bias is 0 where the split one leaves it
 // out.
-void RequireEqualToUnsharded(Group& group, Group& alone, SplitMaker make, const Sizes& sizes,
+void RequireEqualToUnsharded(Ranks& group, Ranks& alone, SplitMaker make, const Sizes& sizes,
                              const Flags& flags, DType dtype) {
   CAPTURE(group.world_size(), Name(dtype).data(), sizes.tokens, sizes.in_features,
           sizes.out_features, flags.bias, flags.skip_bias_add, flags.full);
@@ -90,9 +90,9 @@ void RequireEqualToUnsharded(Group& group, Group& alone, SplitMaker make, const 
 }
 
 void RequireEqualToUnsharded(SplitMaker make) {
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
-  auto group = Group::Create(GENERATE(range(1, 9)));
+  auto group = CreateRanks(GENERATE(range(1, 9)));
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     for (const Sizes& sizes : kSizes) {
@@ -105,7 +105,7 @@ void RequireEqualToUnsharded(SplitMaker make) {
 
 void RequireGradientsAreDerivatives(SplitMaker make) {
   constexpr Sizes kSmall{3, 5, 4};
-  auto group = Group::Create(GENERATE(1, 2, 3, 6));
+  auto group = CreateRanks(GENERATE(1, 2, 3, 6));
   REQUIRE_OK(group);
   for (const Flags& flags : kFlags) {
     const Inputs inputs = InputsOf(kSmall, flags.bias, DType::kFloat64);
@@ -134,7 +134,7 @@ void RequireGradientsAreDerivatives(SplitMaker make) {
 void RequireGradientsAddUp(SplitMaker make) {
   constexpr Sizes kOdd{3, 5, 7};
   constexpr Flags kPlain{true, false, true};
-  auto group = Group::Create(GENERATE(1, 3, 8));
+  auto group = CreateRanks(GENERATE(1, 3, 8));
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     const LayerMaker maker = make(kOdd, kPlain, dtype);
@@ -164,7 +164,7 @@ void RequireGradientsAddUp(SplitMaker make) {
 }
 
 void RequireBiasIsAddedOnce(SplitMaker make) {
-  auto group = Group::Create(GENERATE(range(1, 9)));
+  auto group = CreateRanks(GENERATE(range(1, 9)));
   REQUIRE_OK(group);
   constexpr Sizes kOdd{2, 5, 7};
   for (const DType dtype : kFloatingTypes) {
@@ -183,7 +183,7 @@ void RequireBiasIsAddedOnce(SplitMaker make) {
 
 // How many collectives rank 0 takes part in during one forward, then one backward.
 template <typename Layer>
-std::vector<std::uint64_t> CountCollectives(Group& group, const typename Layer::Options& options,
+std::vector<std::uint64_t> CountCollectives(Ranks& group, const typename Layer::Options& options,
                                             std::int64_t x_features, std::int64_t y_features) {
   std::vector<std::uint64_t> counts(2);
   REQUIRE_OK(group.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -237,7 +237,7 @@ TEST_CASE("With weights of zero, a row-parallel layer gives its bias at every wo
 }
 
 TEST_CASE("A pass takes the collectives its header promises and no more", "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   using Counts = std::vector<std::uint64_t>;
   using Column = ColumnParallelLinear;

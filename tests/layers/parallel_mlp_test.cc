@@ -17,7 +17,7 @@ Inputs InputsOf(const ParallelMlp::Options& options, std::int64_t tokens) {
 
 // A few steps of training, and then the full values on every rank.
 template <typename Optimizer, typename OptimizerOptions>
-absl::StatusOr<std::vector<std::vector<Array>>> Train(Group& group, const LayerMaker& make,
+absl::StatusOr<std::vector<std::vector<Array>>> Train(Ranks& group, const LayerMaker& make,
                                                       const Inputs& inputs,
                                                       const OptimizerOptions& options) {
   std::vector<std::vector<Array>> trained(static_cast<std::size_t>(group.world_size()));
@@ -48,9 +48,9 @@ absl::StatusOr<std::vector<std::vector<Array>>> Train(Group& group, const LayerM
 
 template <typename Optimizer, typename OptimizerOptions>
 void RequireTrainsLikeUnsharded(const OptimizerOptions& options) {
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
-  auto group = Group::Create(GENERATE(range(1, 9)));
+  auto group = CreateRanks(GENERATE(range(1, 9)));
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     CAPTURE(group->world_size(), Name(dtype).data());
@@ -74,9 +74,9 @@ void RequireTrainsLikeUnsharded(const OptimizerOptions& options) {
 }  // namespace
 
 TEST_CASE("A parallel MLP equals two unsharded layers, bit-equal on every rank", "[gpu]") {
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
-  auto group = Group::Create(GENERATE(range(1, 9)));
+  auto group = CreateRanks(GENERATE(range(1, 9)));
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     for (const Activation activation : kActivations) {
@@ -112,7 +112,7 @@ TEST_CASE("A parallel MLP equals two unsharded layers, bit-equal on every rank",
 }
 
 TEST_CASE("A parallel MLP's gradients are its derivatives, with either activation", "[gpu]") {
-  auto group = Group::Create(GENERATE(1, 2, 3, 8));
+  auto group = CreateRanks(GENERATE(1, 2, 3, 8));
   REQUIRE_OK(group);
   for (const Activation activation : kActivations) {
     const ParallelMlp::Options options{.in_features = 3,
@@ -138,7 +138,7 @@ TEST_CASE("A parallel MLP's gradients are its derivatives, with either activatio
 }
 
 TEST_CASE("Forward gives the same bits whether or not it keeps the activations", "[gpu]") {
-  auto group = Group::Create(3);
+  auto group = CreateRanks(3);
   REQUIRE_OK(group);
   std::vector<Array> kept_y(3);
   std::vector<Array> lone_y(3);
@@ -160,7 +160,7 @@ TEST_CASE("Forward gives the same bits whether or not it keeps the activations",
 }
 
 TEST_CASE("A pass of an MLP takes one collective in each direction", "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   std::vector<std::uint64_t> counts;
   REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {

@@ -22,7 +22,7 @@ const Sharding kShardings[] = {{{7}, 0},       {{5}, Parameter::kReplicated},
 
 // What every rank gathers after `start`, which gives the parameter its value.
 absl::StatusOr<std::vector<Array>> GatherAfter(
-    Group& group, const Sharding& sharding, DType dtype,
+    Ranks& group, const Sharding& sharding, DType dtype,
     const std::function<absl::Status(Worker&, const Parameter&)>& start) {
   std::vector<Array> gathered(static_cast<std::size_t>(group.world_size()));
   const absl::Status status = group.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -67,7 +67,7 @@ TEST_CASE("Shards cover an axis in rank order and differ by at most one element"
 TEST_CASE("A loaded parameter gathers to what was loaded, at every world size, axis and type",
           "[gpu]") {
   const int world_size = GENERATE(range(1, 9));
-  auto group = Group::Create(world_size);
+  auto group = CreateRanks(world_size);
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     for (const Sharding& sharding : kShardings) {
@@ -89,8 +89,8 @@ TEST_CASE("A loaded parameter gathers to what was loaded, at every world size, a
 
 TEST_CASE("A parameter starts with the same full value at every world size", "[gpu]") {
   const int world_size = GENERATE(range(1, 9));
-  auto alone = Group::Create(1);
-  auto group = Group::Create(world_size);
+  auto alone = CreateRanks(1);
+  auto group = CreateRanks(world_size);
   REQUIRE_OK(alone);
   REQUIRE_OK(group);
   const auto draw = [](Worker& worker, const Parameter& parameter) {
@@ -108,7 +108,7 @@ TEST_CASE("A parameter starts with the same full value at every world size", "[g
 }
 
 TEST_CASE("Elements of a starting value lie within the bound and are not all alike", "[gpu]") {
-  auto group = Group::Create(3);
+  auto group = CreateRanks(3);
   REQUIRE_OK(group);
   const auto gathered = GatherAfter(*group, {{40, 50}, 1}, DType::kFloat32,
                                     [](Worker& worker, const Parameter& parameter) {
@@ -145,7 +145,7 @@ TEST_CASE("A new parameter is zero, with a gradient wide enough to accumulate in
 }
 
 TEST_CASE("Gradients gather like values, and zeroing them leaves the values alone", "[gpu]") {
-  auto group = Group::Create(GENERATE(1, 3, 5));
+  auto group = CreateRanks(GENERATE(1, 3, 5));
   REQUIRE_OK(group);
   const Array full = Array::Uniform({4, 3}, 5);
   const absl::Status status = group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -169,7 +169,7 @@ TEST_CASE("Gradients gather like values, and zeroing them leaves the values alon
 }
 
 TEST_CASE("What a replicated parameter gathers to is memory of its own", "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   const absl::Status status = group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(
@@ -212,7 +212,7 @@ TEST_CASE("Loading another shape is refused with both shapes, though it has as m
 }
 
 TEST_CASE("A parameter that cannot be is refused", "[gpu]") {
-  auto group = Group::Create(1);
+  auto group = CreateRanks(1);
   REQUIRE_OK(group);
   const auto create = [&](const Shape& shape, int axis, DType dtype) {
     return group->Run([&](Worker& worker, Communicator& comm) {
@@ -231,7 +231,7 @@ TEST_CASE("A parameter that cannot be is refused", "[gpu]") {
 
 TEST_CASE("A parameter of which each part can be, but never the whole, is refused at Create",
           "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   // 2^63 bytes, though there is not one element; each rank's part would be 2^62.
   const absl::Status status = group->Run([](Worker& worker, Communicator& comm) {
@@ -245,7 +245,7 @@ TEST_CASE("A parameter of which each part can be, but never the whole, is refuse
 
 TEST_CASE("Gathering over a group that deals the shards otherwise is refused, not misordered",
           "[gpu]") {
-  auto group = Group::Create(2);
+  auto group = CreateRanks(2);
   REQUIRE_OK(group);
   std::vector<absl::Status> statuses(2);
   REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {

@@ -76,22 +76,13 @@ absl::Status CheckUnchanged(Worker& worker, const char* which, const Tensor& ten
 
 }  // namespace
 
-absl::StatusOr<Group> Group::Create(int world_size) {
+absl::StatusOr<Ranks> CreateRanks(int world_size) {
   RequireGpuTag();
   const char* const named = std::getenv("LOCKSTEP_TEST_DEVICES");
   LOCKSTEP_ASSIGN_OR_RETURN(std::vector<Device> devices,
                             ParseDevices(named == nullptr ? "cpu" : named));
   devices.resize(std::min(devices.size(), static_cast<std::size_t>(world_size)), Device::Cpu());
-  Group group;
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      group.executor, Executor::Create({.devices = std::move(devices), .world_size = world_size}));
-  LOCKSTEP_ASSIGN_OR_RETURN(group.barrier, CollectiveBarrier::Create(*group.executor));
-  return group;
-}
-
-absl::Status Group::Run(absl::FunctionRef<absl::Status(Worker&, Communicator&)> task) {
-  return executor->Run(
-      [&](Worker& worker) { return task(worker, barrier->communicator(worker.rank())); });
+  return Ranks::Create(world_size, {}, std::move(devices));
 }
 
 LayerMaker Make(Linear::Options options) {
@@ -225,7 +216,7 @@ absl::StatusOr<Pass> RunPass(Worker& worker, Communicator& comm, const FullLayer
   return pass;
 }
 
-absl::StatusOr<std::vector<Pass>> RunPasses(Group& group, const LayerMaker& make,
+absl::StatusOr<std::vector<Pass>> RunPasses(Ranks& group, const LayerMaker& make,
                                             const Inputs& inputs) {
   std::vector<Pass> passes(static_cast<std::size_t>(group.world_size()));
   const absl::Status status = group.Run([&](Worker& worker, Communicator& comm) -> absl::Status {

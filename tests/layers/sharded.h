@@ -4,28 +4,17 @@
 #define LOCKSTEP_TESTS_LAYERS_SHARDED_H_
 
 #include <functional>
-#include <memory>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
-#include "lockstep/collective/collective_barrier.h"
 #include "lockstep/layers/linear.h"
 #include "lockstep/layers/parallel_mlp.h"
-#include "lockstep/runtime/executor.h"
 #include "lockstep/tests/layers/array.h"
+#include "lockstep/tests/ranks.h"
 
 namespace lockstep::testing {
 
-/// Ranks that can talk to each other: on the CPU, or on the devices that LOCKSTEP_TEST_DEVICES
-/// names ("cuda:0"). For cases tagged [gpu].
-struct Group {
-  std::unique_ptr<Executor> executor;
-  std::unique_ptr<CollectiveBarrier> barrier;
-
-  static absl::StatusOr<Group> Create(int world_size);
-  int world_size() const { return executor->world_size(); }
-  absl::Status Run(absl::FunctionRef<absl::Status(Worker&, Communicator&)> task);
-};
+/// On the CPU, or on the devices that LOCKSTEP_TEST_DEVICES names ("cuda:0"). For cases tagged [gpu].
+absl::StatusOr<Ranks> CreateRanks(int world_size);
 
 /// One rank's layer. Calls are collectives of its group.
 struct FullLayer {
@@ -67,7 +56,7 @@ struct Pass {
 absl::StatusOr<Pass> RunPass(Worker& worker, Communicator& comm, const FullLayer& layer,
                              const Inputs& inputs, BackwardOptions options = {});
 /// The passes of all ranks.
-absl::StatusOr<std::vector<Pass>> RunPasses(Group& group, const LayerMaker& make,
+absl::StatusOr<std::vector<Pass>> RunPasses(Ranks& group, const LayerMaker& make,
                                             const Inputs& inputs);
 
 /// The same pass, by central differences of sum(y * grad_out).

@@ -9,7 +9,7 @@ namespace lockstep::testing {
 namespace {
 
 // The full starting values of what `make` makes, as rank 0 gathers them.
-absl::StatusOr<std::vector<Array>> StartingValues(Group& group, const LayerMaker& make) {
+absl::StatusOr<std::vector<Array>> StartingValues(Ranks& group, const LayerMaker& make) {
   std::vector<Array> values;
   const absl::Status status = group.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(FullLayer layer, make(worker, comm));
@@ -28,9 +28,9 @@ absl::StatusOr<std::vector<Array>> StartingValues(Group& group, const LayerMaker
 
 TEST_CASE("Parallel layers start with the full values of the unsharded layer of their seed",
           "[gpu]") {
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
-  auto group = Group::Create(GENERATE(range(1, 9)));
+  auto group = CreateRanks(GENERATE(range(1, 9)));
   REQUIRE_OK(group);
   for (const DType dtype : kFloatingTypes) {
     const auto whole = StartingValues(
@@ -55,9 +55,9 @@ TEST_CASE("Parallel layers start with the full values of the unsharded layer of 
 TEST_CASE("The layers of an MLP start differently, and the same at every world size", "[gpu]") {
   const LayerMaker make = Make(
       ParallelMlp::Options{.in_features = 6, .hidden_features = 6, .out_features = 6, .seed = 9});
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
-  auto group = Group::Create(GENERATE(range(1, 9)));
+  auto group = CreateRanks(GENERATE(range(1, 9)));
   REQUIRE_OK(group);
   const auto whole = StartingValues(*alone, make);
   const auto split = StartingValues(*group, make);
@@ -81,7 +81,7 @@ TEST_CASE("Layers start with the same values in every floating-point mode of the
       return layer;
     };
   };
-  auto alone = Group::Create(1);
+  auto alone = CreateRanks(1);
   REQUIRE_OK(alone);
   const auto expected = StartingValues(*alone, make_in({"default", ReadFloatState()}));
   REQUIRE_OK(expected);

@@ -1,9 +1,8 @@
 // `lockstep check`: it runs, and what it finds is all right.
 #include <fcntl.h>
 
-#include <memory>
-
 #include "absl/time/clock.h"
+#include "lockstep/tests/ranks.h"
 #include "lockstep/tools/lockstep/check/abort_latency.h"
 #include "lockstep/tools/lockstep/check/campaign.h"
 #include "lockstep/tools/lockstep/check/check.h"
@@ -66,18 +65,13 @@ TEST_CASE("plans are the same for one seed, and come upon every mishap") {
   for (const int times : seen) CHECK(times > 0);
 }
 
-// Two ranks, and a time-out that no machine is too slow for.
-struct Pair {
-  static constexpr absl::Duration kTimeout = absl::Seconds(60);
-  std::unique_ptr<Executor> executor =
-      *Executor::Create({.devices = {Device::Cpu()}, .world_size = 2});
-  std::unique_ptr<CollectiveBarrier> barrier =
-      *CollectiveBarrier::Create(*executor, {.timeout = kTimeout});
+// No machine is too slow for it.
+constexpr absl::Duration kLongTimeout = absl::Seconds(60);
 
-  EpisodeFindings Run(const EpisodePlan& plan) {
-    return RunEpisode(plan, *executor, *barrier, kTimeout);
-  }
-};
+EpisodeFindings Run(const EpisodePlan& plan, testing::Ranks& ranks,
+                    absl::Duration timeout = kLongTimeout) {
+  return RunEpisode(plan, *ranks.executor, *ranks.barrier, timeout);
+}
 
 // Calls of one kind, and nothing goes wrong.
 EpisodePlan Calls(int count) {
@@ -93,23 +87,23 @@ EpisodePlan Calls(int count) {
 }
 
 TEST_CASE("an episode that goes otherwise than planned is found out") {
-  Pair pair;
+  testing::Ranks ranks = *testing::Ranks::Create(2, {.timeout = kLongTimeout});
   EpisodePlan plan = PlanEpisode(1, 2);
   plan.mishap = Mishap::kNone;
-  CHECK(pair.Run(plan).survived.ok());
-  pair.barrier->Abort(absl::CancelledError("from nowhere"));
-  const EpisodeFindings aborted = pair.Run(plan);
+  CHECK(Run(plan, ranks).survived.ok());
+  ranks.barrier->Abort(absl::CancelledError("from nowhere"));
+  const EpisodeFindings aborted = Run(plan, ranks);
   CHECK(testing::Says(aborted.survived, "from nowhere"));
   CHECK(aborted.split_verdicts == 0);
   plan.mishap = Mishap::kExtra;
   plan.rank = 7;  // nobody
-  CHECK(testing::Says(pair.Run(plan).survived, "Run returned OK"));
+  CHECK(testing::Says(Run(plan, ranks).survived, "Run returned OK"));
 }
 
 TEST_CASE("an episode counts every result that is wrong, not the last alone") {
-  Pair pair;
+  testing::Ranks ranks = *testing::Ranks::Create(2, {.timeout = kLongTimeout});
   EpisodePlan plan = Calls(3);
-  const EpisodeFindings right = pair.Run(plan);
+  const EpisodeFindings right = Run(plan, ranks);
   CHECK(right.wrong_results == 0);
   CHECK(right.good_rounds == 3 + 1);  // and that of the healed group
   for (const int spoiled : {1, 2, 3}) {
@@ -117,31 +111,30 @@ TEST_CASE("an episode counts every result that is wrong, not the last alone") {
     plan.spoil = [&](int rank, const Tensor& result) {
       if (rank == 1 && ++results == spoiled) result.data<std::int32_t>()[3] += 1;
     };
-    CHECK(pair.Run(plan).wrong_results == 1);
+    CHECK(Run(plan, ranks).wrong_results == 1);
   }
   plan.spoil = [](int, const Tensor& result) { result.data<std::int32_t>()[0] += 1; };
-  CHECK(pair.Run(plan).wrong_results == 2 * 3 + 2);
+  CHECK(Run(plan, ranks).wrong_results == 2 * 3 + 2);
 }
 
 TEST_CASE(
     "a time-out is found out where none was planned, and is planned where a rank stays away") {
-  auto executor = *Executor::Create({.devices = {Device::Cpu()}, .world_size = 2});
   constexpr absl::Duration kTimeout = absl::Milliseconds(100);
-  auto barrier = *CollectiveBarrier::Create(*executor, {.timeout = kTimeout});
+  testing::Ranks ranks = *testing::Ranks::Create(2, {.timeout = kTimeout});
   EpisodePlan plan = Calls(1);
   plan.spoil = [](int rank, const Tensor&) {
     // Between a result and the next call, in which the other one waits.
     if (rank == 1) absl::SleepFor(4 * kTimeout);
   };
   plan.calls.push_back(plan.calls.front());
-  const EpisodeFindings late = RunEpisode(plan, *executor, *barrier, kTimeout);
+  const EpisodeFindings late = Run(plan, ranks, kTimeout);
   CHECK_FALSE(late.survived.ok());
   CHECK_FALSE(late.slow);
   for (const Mishap mishap : {Mishap::kNeverArrives, Mishap::kTooLate}) {
     EpisodePlan away = Calls(2);
     away.mishap = mishap;
     away.at = 1;
-    CHECK(RunEpisode(away, *executor, *barrier, kTimeout).survived.ok());
+    CHECK(Run(away, ranks, kTimeout).survived.ok());
   }
 }
 

@@ -2,10 +2,10 @@
 // see.
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/ranks.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/measure_collective.h"
 #include "lockstep/tools/lockstep/bench/rank_bench.h"
@@ -14,6 +14,7 @@
 namespace lockstep::tools {
 namespace {
 
+using lockstep::testing::Ranks;
 using lockstep::testing::Says;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -41,23 +42,13 @@ void Change(const Tensor& result, std::int64_t index, bool nan) {
   }
 }
 
-// The ranks, for many measurements.
-struct Ranks {
-  explicit Ranks(int world_size)
-      : executor(*Executor::Create(OnCpu(world_size).executor)),
-        barrier(*CollectiveBarrier::Create(*executor)) {}
-
-  std::int64_t NumWrong(CollectiveKind kind, const BenchOptions& options) {
-    return MeasureCollective(kind, options, *executor, *barrier, nullptr, 4096)->wrong;
-  }
-
-  std::unique_ptr<Executor> executor;
-  std::unique_ptr<CollectiveBarrier> barrier;
-};
+std::int64_t NumWrong(Ranks& ranks, CollectiveKind kind, const BenchOptions& options) {
+  return MeasureCollective(kind, options, *ranks.executor, *ranks.barrier, nullptr, 4096)->wrong;
+}
 
 TEST_CASE("what ReduceOp promises is what bench expects, of many ranks as of few") {
   for (const int world_size : {1, 2, 5, 62, 100}) {
-    Ranks ranks(world_size);
+    Ranks ranks = *Ranks::Create(world_size);
     BenchOptions options = OnCpu(world_size);
     options.iterations = 1;
     options.warmup = 0;
@@ -66,7 +57,7 @@ TEST_CASE("what ReduceOp promises is what bench expects, of many ranks as of few
       for (const ReduceOp op : kAllReduceOps) {
         options.op = op;
         INFO(world_size << " ranks, " << Name(dtype) << " " << Name(op));
-        CHECK(ranks.NumWrong(CollectiveKind::kAllReduce, options) == 0);
+        CHECK(NumWrong(ranks, CollectiveKind::kAllReduce, options) == 0);
       }
     }
   }
@@ -74,7 +65,7 @@ TEST_CASE("what ReduceOp promises is what bench expects, of many ranks as of few
 
 TEST_CASE("bench finds nothing wrong with any collective, in place or not") {
   for (const int world_size : {1, 2, 5}) {
-    Ranks ranks(world_size);
+    Ranks ranks = *Ranks::Create(world_size);
     BenchOptions options = OnCpu(world_size);
     for (const bool in_place : {false, true}) {
       options.in_place = in_place;
@@ -83,18 +74,18 @@ TEST_CASE("bench finds nothing wrong with any collective, in place or not") {
         INFO(world_size << " ranks, " << Name(dtype) << " " << in_place);
         for (const ReduceOp op : kAllReduceOps) {
           options.op = op;
-          CHECK(ranks.NumWrong(CollectiveKind::kReduceScatter, options) == 0);
+          CHECK(NumWrong(ranks, CollectiveKind::kReduceScatter, options) == 0);
         }
-        CHECK(ranks.NumWrong(CollectiveKind::kAllGather, options) == 0);
-        CHECK(ranks.NumWrong(CollectiveKind::kBroadcast, options) == 0);
-        CHECK(ranks.NumWrong(CollectiveKind::kAllToAll, options) == 0);
+        CHECK(NumWrong(ranks, CollectiveKind::kAllGather, options) == 0);
+        CHECK(NumWrong(ranks, CollectiveKind::kBroadcast, options) == 0);
+        CHECK(NumWrong(ranks, CollectiveKind::kAllToAll, options) == 0);
       }
     }
   }
 }
 
 TEST_CASE("bench finds one bit that is wrong, of every collective and type, on any rank") {
-  Ranks ranks(3);
+  Ranks ranks = *Ranks::Create(3);
   for (const CollectiveKind kind :
        {CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter, CollectiveKind::kAllGather,
         CollectiveKind::kBroadcast, CollectiveKind::kAllToAll}) {
@@ -104,17 +95,17 @@ TEST_CASE("bench finds one bit that is wrong, of every collective and type, on a
         BenchOptions options = OnCpu(3);
         options.dtype = dtype;
         options.in_place = in_place;
-        CHECK(ranks.NumWrong(kind, options) == 0);
+        CHECK(NumWrong(ranks, kind, options) == 0);
         for (const int spoiled : {0, 1, 2}) {
           options.spoil = [&](int rank, const Tensor& result) {
             if (rank == spoiled) Change(result, result.size() - 1, /*nan=*/false);
           };
-          CHECK(ranks.NumWrong(kind, options) == 1);
+          CHECK(NumWrong(ranks, kind, options) == 1);
         }
         options.spoil = [](int, const Tensor& result) { Change(result, 0, /*nan=*/true); };
-        CHECK(ranks.NumWrong(kind, options) == 3);
+        CHECK(NumWrong(ranks, kind, options) == 3);
         options.check = false;
-        CHECK(ranks.NumWrong(kind, options) == 0);
+        CHECK(NumWrong(ranks, kind, options) == 0);
       }
     }
   }
@@ -124,12 +115,10 @@ TEST_CASE("bench finds what was not written, in place too") {
   for (const bool in_place : {false, true}) {
     BenchOptions options = OnCpu(3);
     options.in_place = in_place;
-    auto executor = *Executor::Create(options.executor);
-    auto barrier = *CollectiveBarrier::Create(*executor);
+    Ranks ranks = *Ranks::Create(3);
     std::vector<std::int64_t> wrong(3);
     const CollectiveSize size = SizeFor(CollectiveKind::kAllGather, 1200, DType::kFloat32, 3);
-    REQUIRE_OK(executor->Run([&](Worker& worker) -> absl::Status {
-      Communicator& comm = barrier->communicator(worker.rank());
+    REQUIRE_OK(ranks.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
       RankBench bench(CollectiveKind::kAllGather, options, worker, size);
       LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveBuffers buffers, bench.MakeBuffers());
       // As in the rounds that are timed; the last one does nothing.

@@ -7,10 +7,13 @@
 #include <functional>
 #include <thread>
 
+#include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/cuda/driver.h"
+#include "lockstep/runtime/executor.h"
 #include "lockstep/runtime/graph.h"
 #include "lockstep/runtime/matmul.h"
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/catch.h"
+#include "lockstep/tests/gpus.h"
 
 namespace lockstep {
 namespace {

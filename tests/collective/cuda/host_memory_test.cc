@@ -6,11 +6,12 @@
 
 #include "lockstep/runtime/cuda/guards.h"
 #include "lockstep/runtime/cuda/stream.h"
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/collective/transports.h"
 
 namespace lockstep {
 namespace {
 
+using testing::CreateRanks;
 using testing::Gpus;
 using testing::Ranks;
 using testing::Says;
@@ -99,7 +100,7 @@ absl::Status Works(Ranks& ranks) {
 
 // Whether sums in such memory are refused: the same at every size, and the group goes on.
 bool IsRefused(const TransportCase& transport, const Memory& memory) {
-  auto ranks = Ranks::Create(2, transport);
+  auto ranks = CreateRanks(2, transport);
   REQUIRE_OK(ranks);
   int refused = 0;
   int tried = 0;
@@ -178,7 +179,7 @@ TEST_CASE("memory at an address that was good for another allocation is asked ab
       continue;
     }
     INFO(transport.name);
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     for (int turn = 0; turn < 20; ++turn) {
       const bool good = turn % 2 == 0;

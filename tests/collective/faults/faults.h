@@ -5,8 +5,9 @@
 #include <chrono>
 #include <cstdint>
 
-#include "lockstep/tests/collective/ranks.h"
+#include "lockstep/tests/catch.h"
 #include "lockstep/tests/harness/child_process.h"
+#include "lockstep/tests/ranks.h"
 
 namespace lockstep::testing {
 

@@ -11,11 +11,13 @@
 #include "lockstep/runtime/cuda/worker.h"
 #include "lockstep/runtime/graph.h"
 #include "lockstep/tests/collective/faults/faults.h"
+#include "lockstep/tests/collective/transports.h"
 
 namespace lockstep {
 namespace {
 
 using testing::Code;
+using testing::CreateRanks;
 using testing::Expect;
 using testing::ExpectStatus;
 using testing::Gpus;
@@ -99,7 +101,7 @@ TEST_CASE(
       CHECK(barrier.status().code() == Code::kResourceExhausted);
       CHECK(Says(barrier.status(), transport.devices.back().ToString()));
     }
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     REQUIRE_OK(WorksOnGpus(*ranks));
   }
@@ -109,7 +111,7 @@ TEST_CASE("F26: an error that the host's own calls left behind is not taken for 
           "[gpu][fault][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
     INFO(transport.name);
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {
       for (const std::int64_t count : {1, 1000, 100'000}) {
@@ -129,7 +131,7 @@ TEST_CASE("F26: memory that the GPUs may not use is refused on its rank, and the
   for (const TransportCase& transport : OnGpus()) {
     if (transport.options.transport == TransportKind::kStaged) continue;  // asks for none
     INFO(transport.name);
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     std::vector<float> host(4 << 20);
     const auto statuses = ranks->RunEach([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -149,7 +151,7 @@ TEST_CASE("F26: memory that the GPUs may not use is refused on its rank, and the
 TEST_CASE("F27: after an error that CUDA does not recover from, every call fails and says so",
           "[.][gpu][fault][cuda_error]") {
   for (const TransportCase& transport : OnGpus()) {
-    auto ranks = Ranks::Create(2, transport);
+    auto ranks = CreateRanks(2, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     const auto statuses = ranks->RunEach([](Worker& worker, Communicator& comm) -> absl::Status {
@@ -215,7 +217,7 @@ TEST_CASE("F29: kernels that wait in vain leave at once when the group is aborte
     if (!IsPeer(transport)) continue;
     // A sum by lines, and one by tiles.
     for (const std::int64_t count : {100, 10 << 20}) {
-      auto ranks = Ranks::Create(2, transport);
+      auto ranks = CreateRanks(2, transport);
       REQUIRE_OK(ranks);
       INFO(transport.name << ", " << count << " elements");
       std::chrono::steady_clock::time_point aborted;
