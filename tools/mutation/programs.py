@@ -155,7 +155,7 @@ class Trees:
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit(f"another tools/mutants is at work in {folder}")
+            sys.exit(f"another tools/mutants.py is at work in {folder}")
         self.all = [Tree(snapshot, folder / str(job)) for job in range(jobs)]
         self.free = queue.Queue()
         for tree in self.all:

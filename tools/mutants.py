@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Breaks lockstep in small ways, one at a time, and lets its tests find out.
 
-  tools/mutants                          all of them
-  tools/mutants --table=layers,runtime   those of these tables: the files of tools/mutation that hold EDITS
-  tools/mutants --only=TEXT              those whose file, line or edit contains TEXT
-  tools/mutants --jobs=N                 so many at a time (the number of cores)
+  tools/mutants.py                          all of them
+  tools/mutants.py --table=layers,runtime   those of these tables: the files of tools/mutation that hold EDITS
+  tools/mutants.py --only=TEXT              those whose file, line or edit contains TEXT
+  tools/mutants.py --jobs=N                 so many at a time (the number of cores)
 
 Passes when every broken copy is found out, and those listed as equivalent are not. The sources themselves are left alone: all
 of it happens in a copy of what git tracks, made at the start, and in build/mutants, which is kept to make the next run quicker.

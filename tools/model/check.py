@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Checks the models in this folder with spin, sound ones and broken ones, and prints what came out. README.md explains.
 
-  tools/model/check                 all of them, at 2 to 4 ranks
-  tools/model/check --ranks=5       the sound ones that fit, at so many ranks (2 to 5)
-  tools/model/check --trail=NAME    the shortest way to the failure of a broken variant, step by step
+  tools/model/check.py                 all of them, at 2 to 4 ranks
+  tools/model/check.py --ranks=5       the sound ones that fit, at so many ranks (2 to 5)
+  tools/model/check.py --trail=NAME    the shortest way to the failure of a broken variant, step by step
 
 Passes when every sound model holds in all its states, and every broken one is found out by the property named for it.
 """
