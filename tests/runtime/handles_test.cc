@@ -10,6 +10,7 @@
 
 #include "lockstep/runtime/cuda/driver.h"
 #include "lockstep/tests/catch.h"
+#include "lockstep/tests/gpus.h"
 
 namespace lockstep {
 namespace {
@@ -19,6 +20,7 @@ using internal::cuda::Event;
 using internal::cuda::Handle;
 using internal::cuda::OwnedStream;
 using internal::cuda::PinnedMemory;
+using testing::Gpus;
 
 absl::Status Must(bool holds, absl::string_view what) {
   return holds ? absl::OkStatus() : absl::InternalError(what);
@@ -69,17 +71,18 @@ absl::Status EndsWhereItIs(Device device, int current) {
   return Must(cudaPeekAtLastError() == cudaSuccess, "its error was left behind");
 }
 
-TEST_CASE("a handle ends on its own device, whatever device its owner's thread has") {
-  for (int device = 0; device < CudaDeviceCount(); ++device) {
-    for (int current = -1; current < CudaDeviceCount(); ++current) {
-      INFO("a handle of cuda:" << device << ", current device " << current);
-      REQUIRE_OK(OnFreshThread([&] { return EndsWhereItIs(Device::Cuda(device), current); }));
+TEST_CASE("a handle ends on its own device, whatever device its owner's thread has", "[gpu]") {
+  const std::vector<Device> gpus = Gpus();
+  for (const Device device : gpus) {
+    for (int current = -1; current < static_cast<int>(gpus.size()); ++current) {
+      INFO("a handle of " << device.ToString() << ", current device " << current);
+      REQUIRE_OK(OnFreshThread([&] { return EndsWhereItIs(device, current); }));
     }
   }
 }
 
-TEST_CASE("a handle ends once, with the last who owns it") {
-  if (CudaDeviceCount() == 0) return;
+TEST_CASE("a handle ends once, with the last who owns it", "[gpu]") {
+  if (Gpus().empty()) return;
   REQUIRE_OK(Event::Create(Device::Cuda(0)));
   Ends first;
   Ends second;
@@ -103,10 +106,10 @@ TEST_CASE("a handle ends once, with the last who owns it") {
   CHECK(second.count == 2);
 }
 
-TEST_CASE("what owners give back, the device has again, while another device is current") {
+TEST_CASE("what owners give back, the device has again, while another device is current", "[gpu]") {
   constexpr std::int64_t kBytes = std::int64_t{256} << 20;
-  for (int index = 0; index < CudaDeviceCount(); ++index) {
-    const Device device = Device::Cuda(index);
+  const std::vector<Device> gpus = Gpus();
+  for (const Device device : gpus) {
     INFO(device.ToString());
     const auto free_bytes = [&] {
       const internal::cuda::DeviceGuard guard(device);
@@ -116,7 +119,7 @@ TEST_CASE("what owners give back, the device has again, while another device is 
       return static_cast<std::int64_t>(free);
     };
     REQUIRE_OK(OnFreshThread([&]() -> absl::Status {
-      cudaSetDevice((index + 1) % CudaDeviceCount());
+      cudaSetDevice((device.index() + 1) % static_cast<int>(gpus.size()));
       LOCKSTEP_RETURN_IF_ERROR(DeviceMemory::Create(device, kBytes).status());
       const std::int64_t before = free_bytes();
       for (int turn = 0; turn < 3; ++turn) {
@@ -137,9 +140,10 @@ TEST_CASE("what owners give back, the device has again, while another device is 
   }
 }
 
-TEST_CASE("a handle that its device's reset took makes no context when it ends") {
-  if (CudaDeviceCount() == 0) return;
-  const Device device = Device::Cuda(CudaDeviceCount() - 1);
+TEST_CASE("a handle that its device's reset took makes no context when it ends", "[gpu]") {
+  const std::vector<Device> gpus = Gpus();
+  if (gpus.empty()) return;
+  const Device device = gpus.back();
   REQUIRE_OK(OnFreshThread([&]() -> absl::Status {
     LOCKSTEP_RETURN_IF_ERROR(Event::Create(device).status());
     LOCKSTEP_RETURN_IF_ERROR(Must(internal::cuda::HasContext(device), "there is no context"));
