@@ -7,14 +7,8 @@ count() {
   passed=$((passed + $1))
   failed=$((failed + $2))
 }
-pass() {
-  count 1 0
-  echo "passed  $1"
-}
-fail() {
-  count 0 1
-  echo "FAILED  $1"
-}
+pass() { count 1 0 && echo "passed  $1"; }
+fail() { count 0 1 && echo "FAILED  $1"; }
 
 # The sum, and an exit status that says whether nothing failed.
 finish() {

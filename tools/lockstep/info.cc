@@ -6,9 +6,9 @@
 #include "absl/strings/str_join.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/pinning.h"
-#include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/device_timer.h"
 #include "lockstep/tools/lockstep/bench/limits/peer_links.h"
+#include "lockstep/tools/lockstep/report.h"
 #include "lockstep/tools/peers/nccl/nccl_peer.h"
 
 namespace lockstep::tools {
@@ -18,21 +18,14 @@ namespace {
 std::string BuiltWith() {
   std::vector<std::string> with = {"BLIS", "Highway"};
   std::vector<std::string> without;
-  if (internal::CanPin()) {
-    with.emplace_back("hwloc");
-  } else {
-    without.emplace_back("hwloc");
-  }
-  if (const std::string cuda = CudaVersion(); !cuda.empty()) {
-    with.push_back(absl::StrCat("CUDA ", cuda));
-  } else {
-    without.emplace_back("CUDA");
-  }
-  if (const std::string nccl = NcclVersion(); !nccl.empty()) {
-    with.push_back(absl::StrCat("NCCL ", nccl, " (to compare with)"));
-  } else {
-    without.emplace_back("NCCL");
-  }
+  const auto add = [&](bool built_in, const char* name, const std::string& version = "") {
+    (built_in ? with : without).push_back(built_in ? name + version : name);
+  };
+  const std::string cuda = CudaVersion();
+  const std::string nccl = NcclVersion();
+  add(internal::CanPin(), "hwloc");
+  add(!cuda.empty(), "CUDA", " " + cuda);
+  add(!nccl.empty(), "NCCL", " " + nccl + " (to compare with)");
   return absl::StrCat(absl::StrJoin(with, ", "), without.empty() ? "" : "; without ",
                       absl::StrJoin(without, ", "));
 }

@@ -35,7 +35,7 @@ absl::Status RunTrain(const Arguments& others) {
 absl::Status RunBench(const Arguments& others) {
   if (others.size() != 1) {
     return absl::InvalidArgumentError(
-        absl::StrCat("say what to measure: one of ", absl::StrJoin(BenchNames(), ", ")));
+        absl::StrCat("say what to measure: one of ", absl::StrJoin(kBenchNames, ", ")));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const BenchOptions options, BenchOptionsFromFlags());
   return Bench(others.front(), options);

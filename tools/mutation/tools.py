@@ -12,15 +12,13 @@ EDITS = {
         Mutant('absl::ConsumeSuffix(&digits, "m")) shift = 20;', 'absl::ConsumeSuffix(&digits, "m")) shift = 10;'),
     ],
     "tools/lockstep/bench/collective.cc": [
-        Mutant("wrong += row.wrong;", "wrong = row.wrong;", occurrence=1),
-        Mutant("wrong += row.wrong;", "wrong = row.wrong;", occurrence=2),
+        Mutant("wrong += row.wrong;", "wrong = row.wrong;"),
         Mutant("std::max(bytes * options.factor, bytes + 1)", "bytes + options.factor"),
         Mutant("bytes <= static_cast<double>(options.max_bytes)", "bytes < static_cast<double>(options.max_bytes)"),
-        Mutant('if (setting.options.check) json["wrong"] = row.wrong;', 'json["wrong"] = row.wrong;'),
+        Mutant('if (options.check) json["wrong"] = row.wrong;', 'json["wrong"] = row.wrong;'),
     ],
     "tools/lockstep/bench/mlp.cc": [
-        Mutant("for (const std::int64_t count : wrong) row.wrong += count;", "row.wrong = wrong.front();"),
-        Mutant("wrong += row.wrong;", "wrong = row.wrong;"),
+        Mutant("std::accumulate(wrong.begin(), wrong.end(), std::int64_t{0})", "wrong.front()"),
     ],
     "tools/lockstep/bench/startup.cc": [
         Mutant("std::all_of(values.begin(), values.end(),", "std::all_of(values.begin(), values.end() - 1,"),
@@ -85,6 +83,9 @@ EDITS = {
     "tools/lockstep/bench/rank_mlp.cc": [
         Mutant("far += !(std::abs(found[i] - expected[i]) <= most);", "far += std::abs(found[i] - expected[i]) > most;"),
         Mutant("if (std::isfinite(value)) largest", "largest"),
+    ],
+    "tools/lockstep/report.cc": [
+        Mutant('wrong += row.value("wrong", std::int64_t{0});', 'wrong = row.value("wrong", std::int64_t{0});'),
     ],
     "tools/lockstep/train/train.cc": [
         Mutant("return verified;", "return absl::OkStatus();"),

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <numeric>
 
 #include "absl/strings/ascii.h"
@@ -10,7 +9,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "lockstep/runtime/pinning.h"
 #include "lockstep/tools/lockstep/bench/beside.h"
 
 namespace lockstep::tools {
@@ -19,16 +17,6 @@ namespace {
 constexpr CollectiveKind kCollectives[] = {
     CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter, CollectiveKind::kAllGather,
     CollectiveKind::kBroadcast, CollectiveKind::kAllToAll};
-
-std::string ProcessorName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos)
-      return line.substr(colon + 2);
-  }
-  return "unknown processor";
-}
 
 }  // namespace
 
@@ -47,19 +35,9 @@ Times Summarize(std::vector<double> microseconds) {
           .p99 = Percentile(microseconds, 0.99)};
 }
 
-const std::vector<std::string>& BenchNames() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> all;
-    for (const CollectiveKind kind : kCollectives) all.emplace_back(Name(kind));
-    all.emplace_back("barrier");
-    all.emplace_back("executor");
-    all.emplace_back("startup");
-    all.emplace_back("mlp");
-    all.emplace_back("limits");
-    return all;
-  }();
-  return names;
-}
+const std::vector<const char*> kBenchNames = {
+    "all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all",
+    "barrier",    "executor",       "startup",    "mlp",       "limits"};
 
 absl::Status Bench(const std::string& name, const BenchOptions& options) {
   const BusyThreads beside(options.busy);
@@ -83,7 +61,7 @@ absl::Status Bench(const std::string& name, const BenchOptions& options) {
   if (name == "executor") return BenchExecutor(options);
   if (name == "limits") return BenchLimits(options);
   return absl::InvalidArgumentError(
-      absl::StrCat("bench: \"", name, "\" is not one of ", absl::StrJoin(BenchNames(), ", ")));
+      absl::StrCat("bench: \"", name, "\" is not one of ", absl::StrJoin(kBenchNames, ", ")));
 }
 
 absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text) {
@@ -106,23 +84,14 @@ absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text) {
   return bytes << shift;
 }
 
-std::string BesideLine(const BenchOptions& options, const Executor& executor) {
-  std::string lines;
+std::vector<std::string> BesideNotes(const BenchOptions& options, const Executor& executor) {
+  std::vector<std::string> notes;
   if (options.executor.pin_threads)
-    absl::StrAppend(&lines, "# pinning: ", executor.pinning(), "\n");
+    notes.push_back(absl::StrCat("pinning: ", std::string(executor.pinning())));
   if (options.groups > 1)
-    absl::StrAppend(&lines, "# ", options.groups, " groups at once, the slowest\n");
-  if (options.busy > 0) absl::StrAppend(&lines, "# beside ", options.busy, " busy threads\n");
-  return lines;
-}
-
-std::string MachineLine() {
-#ifdef NDEBUG
-  const char* const build = "optimised build";
-#else
-  const char* const build = "build with assertions";
-#endif
-  return absl::StrCat(ProcessorName(), ", ", internal::NumUsableCores(), " usable cores, ", build);
+    notes.push_back(absl::StrCat(options.groups, " groups at once, the slowest"));
+  if (options.busy > 0) notes.push_back(absl::StrCat("beside ", options.busy, " busy threads"));
+  return notes;
 }
 
 }  // namespace lockstep::tools

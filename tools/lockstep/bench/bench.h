@@ -70,7 +70,7 @@ double Percentile(const std::vector<double>& sorted, double share);
 
 /// The names that `lockstep bench` takes: the collectives, "barrier", "executor", "startup", "mlp"
 /// and "limits".
-const std::vector<std::string>& BenchNames();
+extern const std::vector<const char*> kBenchNames;
 
 /// Runs one benchmark and writes its table, or its JSON, to stdout.
 /// kInvalidArgument: a name or size that cannot be. kDataLoss: a result was wrong.
@@ -93,11 +93,9 @@ absl::Status TuneAllReduce(const BenchOptions& options);
 /// "4K", "64M", "1G" or plain bytes. kInvalidArgument: none of these, or more than 2^62.
 absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text);
 
-/// One line about this machine for the head of a table: processor, usable cores, build type.
-std::string MachineLine();
-/// Lines for the head of a table: where the ranks are pinned, and what runs beside them. Empty
+/// Notes for the head of a table: where the ranks are pinned, and what runs beside them. Empty
 /// where there is nothing to say.
-std::string BesideLine(const BenchOptions& options, const Executor& executor);
+std::vector<std::string> BesideNotes(const BenchOptions& options, const Executor& executor);
 
 }  // namespace lockstep::tools
 

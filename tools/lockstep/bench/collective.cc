@@ -1,74 +1,58 @@
 #include <algorithm>
-#include <cstdio>
 
-#include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/beside.h"
-#include "lockstep/tools/lockstep/bench/device_timer.h"
+#include "lockstep/tools/lockstep/bench/group.h"
 #include "lockstep/tools/lockstep/bench/measure_collective.h"
-#include "nlohmann/json.hpp"
+#include "lockstep/tools/lockstep/report.h"
 
 namespace lockstep::tools {
 namespace {
 
-// Where a collective runs, and how it is called in the table.
-struct Setting {
-  CollectiveKind kind;
-  const BenchOptions& options;
-  std::unique_ptr<Executor> executor;
-  std::unique_ptr<CollectiveBarrier> barrier;
-  std::unique_ptr<NcclPeer> peer;
-  // The groups that do the same at once, each with ranks of its own.
-  std::vector<std::unique_ptr<Executor>> other_executors;
-  std::vector<std::unique_ptr<CollectiveBarrier>> other_barriers;
+// Those that do the same at once, each with ranks of its own. The first has the peer.
+using Groups = std::vector<BenchGroup>;
 
-  bool on_cpu() const { return executor->rank_devices()[0].is_cpu(); }
-  // How calls reach the device, if there is one.
-  const char* mode() const { return on_cpu() ? "host" : options.graph ? "graph" : "eager"; }
-};
+absl::StatusOr<Groups> MakeGroups(const BenchOptions& options) {
+  Groups groups;
+  for (int i = 0; i < options.groups; ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(BenchGroup group, BenchGroup::Create(options, /*with_peer=*/i == 0));
+    if (options.groups > 1 && !group.executor->rank_devices()[0].is_cpu())
+      return absl::InvalidArgumentError("--groups: these ranks are on GPUs, and it is for the CPU");
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
 
 const char* Name(BenchPeer peer) { return peer == BenchPeer::kNccl ? "NCCL" : "NCCL symmetric"; }
 
-// The machine's line, then its GPUs'.
-std::string GpusOf(const Setting& setting) {
-  std::string line = GpuLine(setting.executor->rank_devices());
-  if (setting.peer != nullptr) absl::StrAppend(&line, ", NCCL ", NcclVersion());
-  return line;
-}
-
-void PrintHeader(const Setting& setting) {
-  const BenchOptions& options = setting.options;
-  std::printf("# %s, %d ranks, transport %s, %s, %s\n", std::string(Name(setting.kind)).c_str(),
-              setting.executor->world_size(), std::string(setting.barrier->transport()).c_str(),
-              options.in_place ? "in place" : "out of place", setting.mode());
-  std::printf("# %s\n", MachineLine().c_str());
-  std::printf("%s", BesideLine(options, *setting.executor).c_str());
-  if (!setting.on_cpu()) std::printf("# %s\n", GpusOf(setting).c_str());
-  if (setting.peer != nullptr)
-    std::printf("# peer: %s, in alternating rounds\n", Name(options.peer));
-  std::printf("#%11s %12s %9s %6s %10s %10s %10s %8s %8s %7s", "size (B)", "count", "type", "redop",
-              "time (us)", "min (us)", "p99 (us)", "algbw", "busbw", "#wrong");
-  if (setting.peer != nullptr) std::printf(" %10s %11s", "peer (us)", "peer / ours");
-  std::printf("\n");
-}
-
-void PrintRow(const CollectiveRow& row, const Setting& setting) {
-  const BenchOptions& options = setting.options;
-  std::printf("%12lld %12lld %9s %6s %10.2f %10.2f %10.2f %8.2f %8.2f ",
-              static_cast<long long>(row.size.bytes), static_cast<long long>(row.size.count),
-              std::string(Name(options.dtype)).c_str(),
-              Reduces(setting.kind) ? std::string(Name(options.op)).c_str() : "none", row.times.p50,
-              row.times.min, row.times.p99, row.algorithm_gb_per_s, row.bus_gb_per_s);
-  if (options.check) {
-    std::printf("%7lld", static_cast<long long>(row.wrong));
-  } else {
-    std::printf("%7s", "N/A");
+Report MakeReport(CollectiveKind kind, const BenchOptions& options, const BenchGroup& group) {
+  const std::string type(Name(options.dtype));
+  const std::string op(Name(options.op));
+  std::vector<Column> columns = {
+      {"size (B)", 12, "size_bytes"}, {"count", 12, "count"},
+      {"type", 9, nullptr, 0, type},  {"redop", 6, nullptr, 0, Reduces(kind) ? op : "none"},
+      {"time (us)", 10, "p50_us"},    {"min (us)", 10, "min_us"},
+      {"p99 (us)", 10, "p99_us"},     {"algbw", 8, "algbw_gb_s"},
+      {"busbw", 8, "busbw_gb_s"},     {"#wrong", 7, "wrong"}};
+  std::vector<std::string> notes = BesideNotes(options, *group.executor);
+  nlohmann::json document = group.Describe(Name(kind));
+  document.update({{"type", type},
+                   {"redop", op},
+                   {"in_place", options.in_place},
+                   {"groups", options.groups},
+                   {"busy", options.busy}});
+  notes.push_back(group.gpus());
+  if (group.peer != nullptr) {
+    notes.push_back(absl::StrCat("peer: ", Name(options.peer), ", in alternating rounds"));
+    columns.insert(columns.end(), {{"peer (us)", 10, "peer_p50_us"}, {"peer / ours", 11, "ratio"}});
+    document["peer"] = Name(options.peer);
   }
-  if (setting.peer != nullptr) std::printf(" %10.2f %11.2f", row.peer_times.p50, row.ratio);
-  std::printf("\n");
-  std::fflush(stdout);
+  const std::string title =
+      absl::StrCat(std::string(Name(kind)), ", ", group.ToString(), ", ",
+                   options.in_place ? "in place" : "out of place", ", ", group.mode);
+  return Report(options.json, title, std::move(columns), std::move(document), notes);
 }
 
-nlohmann::json ToJson(const CollectiveRow& row, const Setting& setting) {
+nlohmann::json ToJson(const CollectiveRow& row, const BenchOptions& options) {
   nlohmann::json json = {{"size_bytes", row.size.bytes},
                          {"count", row.size.count},
                          {"p50_us", row.times.p50},
@@ -77,76 +61,33 @@ nlohmann::json ToJson(const CollectiveRow& row, const Setting& setting) {
                          {"mean_us", row.times.mean},
                          {"algbw_gb_s", row.algorithm_gb_per_s},
                          {"busbw_gb_s", row.bus_gb_per_s}};
-  if (setting.options.check) json["wrong"] = row.wrong;
-  if (setting.peer != nullptr) {
-    json["peer_p50_us"] = row.peer_times.p50;
-    json["peer_min_us"] = row.peer_times.min;
-    json["peer_p99_us"] = row.peer_times.p99;
-    json["ratio"] = row.ratio;
+  if (options.check) json["wrong"] = row.wrong;
+  if (options.peer != BenchPeer::kNone) {
+    json.update({{"peer_p50_us", row.peer_times.p50},
+                 {"peer_min_us", row.peer_times.min},
+                 {"peer_p99_us", row.peer_times.p99},
+                 {"ratio", row.ratio}});
   }
   return json;
 }
 
-void PrintJson(const Setting& setting, const nlohmann::json& rows) {
-  const BenchOptions& options = setting.options;
-  nlohmann::json document = {{"benchmark", std::string(Name(setting.kind))},
-                             {"machine", MachineLine()},
-                             {"ranks", setting.executor->world_size()},
-                             {"transport", std::string(setting.barrier->transport())},
-                             {"mode", setting.mode()},
-                             {"type", std::string(Name(options.dtype))},
-                             {"redop", std::string(Name(options.op))},
-                             {"in_place", options.in_place},
-                             {"groups", options.groups},
-                             {"busy", options.busy},
-                             {"rows", rows}};
-  if (!setting.on_cpu()) document["gpus"] = GpusOf(setting);
-  if (setting.peer != nullptr) document["peer"] = Name(options.peer);
-  std::printf("%s\n", document.dump(2).c_str());
-}
-
-absl::Status CheckMode(const Setting& setting) {
-  if (!setting.on_cpu() && setting.options.groups > 1) {
-    return absl::InvalidArgumentError("--groups: these ranks are on GPUs, and it is for the CPU");
-  }
-  if (!setting.on_cpu() || !setting.options.graph) return absl::OkStatus();
-  return absl::InvalidArgumentError("--graph: these ranks are on the CPU, and graphs are for GPUs");
-}
-
-}  // namespace
-
-namespace {
-
-absl::Status AddGroups(Setting& setting) {
-  for (int group = 1; group < setting.options.groups; ++group) {
-    LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(setting.options.executor));
-    LOCKSTEP_ASSIGN_OR_RETURN(auto barrier,
-                              CollectiveBarrier::Create(*executor, setting.options.barrier));
-    setting.other_executors.push_back(std::move(executor));
-    setting.other_barriers.push_back(std::move(barrier));
-  }
-  return absl::OkStatus();
-}
-
 // All groups at once; the slowest counts, and what is wrong in any.
-absl::StatusOr<CollectiveRow> MeasureAll(const Setting& setting, std::int64_t bytes) {
-  std::vector<CollectiveRow> rows(setting.other_barriers.size() + 1);
-  LOCKSTEP_RETURN_IF_ERROR(AtOnce(static_cast<int>(rows.size()), [&](int group) -> absl::Status {
-    const auto other = static_cast<std::size_t>(group) - 1;
-    const bool first = group == 0;
+absl::StatusOr<CollectiveRow> MeasureAll(CollectiveKind kind, const BenchOptions& options,
+                                         const Groups& groups, std::int64_t bytes) {
+  std::vector<CollectiveRow> rows(groups.size());
+  LOCKSTEP_RETURN_IF_ERROR(AtOnce(options.groups, [&](int index) -> absl::Status {
+    const auto i = static_cast<std::size_t>(index);
     LOCKSTEP_ASSIGN_OR_RETURN(
-        rows[static_cast<std::size_t>(group)],
-        MeasureCollective(setting.kind, setting.options,
-                          first ? *setting.executor : *setting.other_executors[other],
-                          first ? *setting.barrier : *setting.other_barriers[other],
-                          first ? setting.peer.get() : nullptr, bytes));
+        rows[i], MeasureCollective(kind, options, *groups[i].executor, *groups[i].barrier,
+                                   groups[i].peer.get(), bytes));
     return absl::OkStatus();
   }));
+  CollectiveRow slowest = rows[0];
   std::int64_t wrong = 0;
-  for (const CollectiveRow& row : rows) wrong += row.wrong;
-  CollectiveRow slowest = *std::max_element(
-      rows.begin(), rows.end(),
-      [](const CollectiveRow& a, const CollectiveRow& b) { return a.times.p50 < b.times.p50; });
+  for (const CollectiveRow& row : rows) {
+    wrong += row.wrong;
+    if (row.times.p50 > slowest.times.p50) slowest = row;
+  }
   slowest.wrong = wrong;
   return slowest;
 }
@@ -154,41 +95,16 @@ absl::StatusOr<CollectiveRow> MeasureAll(const Setting& setting, std::int64_t by
 }  // namespace
 
 absl::Status BenchCollective(CollectiveKind kind, const BenchOptions& options) {
-  Setting setting{.kind = kind,
-                  .options = options,
-                  .executor{},
-                  .barrier{},
-                  .peer{},
-                  .other_executors{},
-                  .other_barriers{}};
-  LOCKSTEP_ASSIGN_OR_RETURN(setting.executor, Executor::Create(options.executor));
-  LOCKSTEP_RETURN_IF_ERROR(CheckMode(setting));
-  LOCKSTEP_ASSIGN_OR_RETURN(setting.barrier,
-                            CollectiveBarrier::Create(*setting.executor, options.barrier));
-  if (options.peer != BenchPeer::kNone) {
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        setting.peer,
-        NcclPeer::Create(*setting.executor, options.peer == BenchPeer::kNcclSymmetric));
-  }
-  LOCKSTEP_RETURN_IF_ERROR(AddGroups(setting));
-  nlohmann::json rows = nlohmann::json::array();
-  if (!options.json) PrintHeader(setting);
-  std::int64_t wrong = 0;
+  LOCKSTEP_ASSIGN_OR_RETURN(const Groups groups, MakeGroups(options));
+  Report report = MakeReport(kind, options, groups[0]);
   for (auto bytes = static_cast<double>(options.min_bytes);
        bytes <= static_cast<double>(options.max_bytes);
        bytes = std::max(bytes * options.factor, bytes + 1)) {
     LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveRow row,
-                              MeasureAll(setting, static_cast<std::int64_t>(bytes)));
-    wrong += row.wrong;
-    if (options.json) {
-      rows.push_back(ToJson(row, setting));
-    } else {
-      PrintRow(row, setting);
-    }
+                              MeasureAll(kind, options, groups, static_cast<std::int64_t>(bytes)));
+    report.Add(ToJson(row, options));
   }
-  if (options.json) PrintJson(setting, rows);
-  if (wrong == 0) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(Name(kind), ": ", wrong, " elements were wrong"));
+  return report.Finish();
 }
 
 }  // namespace lockstep::tools

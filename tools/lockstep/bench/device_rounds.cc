@@ -142,10 +142,13 @@ absl::Status DeviceRounds::Measure(Worker& worker, Communicator& comm,
 }
 
 std::vector<double> DeviceRounds::SlowestRank(int contestant) const {
-  const auto& of_rank = records_[static_cast<std::size_t>(contestant)].rounds_of_rank;
-  std::vector<double> slowest = of_rank[0];
-  for (const std::vector<double>& rounds : of_rank) {
-    for (std::size_t i = 0; i < slowest.size(); ++i) slowest[i] = std::max(slowest[i], rounds[i]);
+  return SlowestOf(records_[static_cast<std::size_t>(contestant)].rounds_of_rank);
+}
+
+std::vector<double> SlowestOf(const std::vector<std::vector<double>>& ranks) {
+  std::vector<double> slowest = ranks[0];
+  for (const std::vector<double>& rank : ranks) {
+    for (std::size_t i = 0; i < slowest.size(); ++i) slowest[i] = std::max(slowest[i], rank[i]);
   }
   return slowest;
 }

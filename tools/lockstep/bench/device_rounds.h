@@ -57,6 +57,9 @@ class DeviceRounds {
   std::vector<Record> records_;
 };
 
+/// The longest of all ranks in each of their rounds.
+std::vector<double> SlowestOf(const std::vector<std::vector<double>>& ranks);
+
 }  // namespace lockstep::tools
 
 #endif  // LOCKSTEP_TOOLS_LOCKSTEP_BENCH_DEVICE_ROUNDS_H_

@@ -107,15 +107,6 @@ absl::Status MeasureOnGpu(RankBench& bench, CollectiveKind kind, const BenchOpti
   return AllDone(comm);
 }
 
-// An iteration takes as long as its slowest rank.
-std::vector<double> SlowestRank(const std::vector<std::vector<double>>& times) {
-  std::vector<double> slowest = times[0];
-  for (const std::vector<double>& rank : times) {
-    for (std::size_t i = 0; i < slowest.size(); ++i) slowest[i] = std::max(slowest[i], rank[i]);
-  }
-  return slowest;
-}
-
 }  // namespace
 
 absl::StatusOr<CollectiveRow> MeasureCollective(CollectiveKind kind, const BenchOptions& options,
@@ -131,7 +122,7 @@ absl::StatusOr<CollectiveRow> MeasureCollective(CollectiveKind kind, const Bench
     return on_cpu ? MeasureOnCpu(bench, options, worker, comm, shared)
                   : MeasureOnGpu(bench, kind, options, worker, comm, peer, shared);
   }));
-  row.times = Summarize(on_cpu ? SlowestRank(shared.host_times) : shared.rounds.SlowestRank(0));
+  row.times = Summarize(on_cpu ? SlowestOf(shared.host_times) : shared.rounds.SlowestRank(0));
   if (peer != nullptr) {
     row.peer_times = Summarize(shared.rounds.SlowestRank(1));
     row.ratio = row.peer_times.p50 / row.times.p50;

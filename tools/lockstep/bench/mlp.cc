@@ -1,11 +1,12 @@
 // The tensor-parallel MLP beside its products alone, and beside itself with NCCL's all-reduce.
-#include <cstdio>
+#include <numeric>
 
+#include "absl/strings/str_format.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/device_rounds.h"
-#include "lockstep/tools/lockstep/bench/device_timer.h"
+#include "lockstep/tools/lockstep/bench/group.h"
 #include "lockstep/tools/lockstep/bench/rank_mlp.h"
-#include "nlohmann/json.hpp"
+#include "lockstep/tools/lockstep/report.h"
 
 namespace lockstep::tools {
 namespace {
@@ -14,178 +15,94 @@ constexpr int kRounds = 7;
 // As long as that, an H100 stays below its power limit.
 constexpr double kRest = 3;
 
-// Where it runs, and what is measured there.
-struct Setting {
-  const BenchOptions& options;
-  std::unique_ptr<Executor> executor;
-  std::unique_ptr<CollectiveBarrier> barrier;
-  std::unique_ptr<NcclPeer> nccl;
-
-  bool on_cpu() const { return executor->rank_devices()[0].is_cpu(); }
-  const char* mode() const { return on_cpu() ? "host" : options.graph ? "graph" : "eager"; }
-};
-
-// Microseconds of the slowest rank, median of the rounds; 0 where it is not measured.
-struct MlpRow {
-  std::int64_t rows;
-  double ours = 0;
-  double products = 0;
-  double forward_backward = 0;
-  double nccl = 0;
-  std::int64_t wrong = 0;
-};
-
 // The contestants in the order of their numbers.
-std::vector<DeviceRounds::Queue> Contestants(const Setting& setting, RankMlp& mlp) {
+std::vector<DeviceRounds::Queue> Contestants(const BenchGroup& group, RankMlp& mlp) {
   std::vector<DeviceRounds::Queue> queues = {[&mlp] { return mlp.Forward().status(); },
                                              [&mlp] { return mlp.QueueProducts(); },
                                              [&mlp] { return mlp.ForwardBackward().status(); }};
-  if (setting.nccl != nullptr) {
-    queues.emplace_back(
-        [&mlp, &nccl = *setting.nccl] { return mlp.ForwardThrough(nccl).status(); });
+  if (group.peer != nullptr) {
+    queues.emplace_back([&mlp, &nccl = *group.peer] { return mlp.ForwardThrough(nccl).status(); });
   }
   return queues;
 }
 
-absl::StatusOr<MlpRow> Measure(Setting& setting, std::int64_t rows) {
-  const BenchOptions& options = setting.options;
-  const int ranks = setting.executor->world_size();
-  const int num_contestants = 3 + (setting.nccl != nullptr);
-  DeviceRounds rounds(ranks, num_contestants,
+// A row of the report: microseconds of the slowest rank, median of the rounds.
+absl::StatusOr<nlohmann::json> Measure(const BenchGroup& group, const BenchOptions& options,
+                                       std::int64_t rows) {
+  DeviceRounds rounds(group.ranks(), /*contestants=*/group.peer == nullptr ? 3 : 4,
                       {.graph = options.graph,
                        .rounds = kRounds,
                        .warmup = options.warmup,
                        .calls = options.iterations,
                        .rest = kRest});
-  std::vector<std::int64_t> wrong(static_cast<std::size_t>(ranks));
-  LOCKSTEP_RETURN_IF_ERROR(setting.executor->Run([&](Worker& worker) -> absl::Status {
-    Communicator& comm = setting.barrier->communicator(worker.rank());
+  std::vector<std::int64_t> wrong(static_cast<std::size_t>(group.ranks()));
+  LOCKSTEP_RETURN_IF_ERROR(group.executor->Run([&](Worker& worker) -> absl::Status {
+    Communicator& comm = group.barrier->communicator(worker.rank());
     LOCKSTEP_ASSIGN_OR_RETURN(RankMlp mlp, RankMlp::Create(worker, comm, options.mlp, rows));
-    LOCKSTEP_RETURN_IF_ERROR(rounds.Measure(worker, comm, Contestants(setting, mlp)));
+    LOCKSTEP_RETURN_IF_ERROR(rounds.Measure(worker, comm, Contestants(group, mlp)));
     if (!options.check) return absl::OkStatus();
     LOCKSTEP_ASSIGN_OR_RETURN(wrong[static_cast<std::size_t>(worker.rank())],
-                              mlp.CountWrong(setting.nccl.get()));
+                              mlp.CountWrong(group.peer.get()));
     return absl::OkStatus();
   }));
   const auto median = [&](int contestant) { return Summarize(rounds.SlowestRank(contestant)).p50; };
-  MlpRow row{.rows = rows, .ours = median(0), .products = median(1), .forward_backward = median(2)};
-  if (setting.nccl != nullptr) row.nccl = median(3);
-  for (const std::int64_t count : wrong) row.wrong += count;
+  const double ours = median(0);
+  const double products = median(1);
+  nlohmann::json row = {{"rows", rows},
+                        {"ours_us", ours},
+                        {"products_us", products},
+                        {"ours_over_products", ours / products},
+                        {"forward_backward_us", median(2)}};
+  if (group.peer != nullptr)
+    row.update({{"nccl_us", median(3)}, {"nccl_over_ours", median(3) / ours}});
+  if (options.check) row["wrong"] = std::accumulate(wrong.begin(), wrong.end(), std::int64_t{0});
   return row;
 }
 
-std::string GpusOf(const Setting& setting) {
-  std::string line = GpuLine(setting.executor->rank_devices());
-  if (setting.nccl != nullptr) absl::StrAppend(&line, ", NCCL ", NcclVersion());
-  return line;
+Report MakeReport(const BenchGroup& group, const BenchOptions& options) {
+  const MlpBenchOptions& mlp = options.mlp;
+  const std::string type(Name(mlp.dtype));
+  nlohmann::json document = group.Describe("mlp");
+  document.update({{"type", type}, {"hidden", mlp.hidden}, {"inner", mlp.inner}});
+  return Report(options.json,
+                absl::StrCat("mlp ", mlp.hidden, " -> ", mlp.inner, " -> GELU -> ", mlp.hidden,
+                             ", ", type, ", ", group.ToString(), ", ", group.mode),
+                {{"rows", 8, "rows"},
+                 {"ours (us)", 12, "ours_us"},
+                 {"products (us)", 13, "products_us"},
+                 {"ours / products", 15, "ours_over_products"},
+                 {"NCCL (us)", 10, "nccl_us"},
+                 {"NCCL / ours", 12, "nccl_over_ours"},
+                 {"fwd+bwd (us)", 12, "forward_backward_us"},
+                 {"#wrong", 7, "wrong"}},
+                std::move(document),
+                {group.gpus(),
+                 absl::StrFormat("median of %d alternating rounds, each with a rest %g times as "
+                                 "long, slowest rank; wrong: further than %.2g of the largest "
+                                 "element from the unsharded layers' result",
+                                 kRounds, kRest, RankMlp::Tolerance(mlp.dtype))});
 }
 
-void PrintHeader(const Setting& setting) {
-  const MlpBenchOptions& mlp = setting.options.mlp;
-  std::printf("# mlp %lld -> %lld -> GELU -> %lld, %s, %d ranks, transport %s, %s\n",
-              static_cast<long long>(mlp.hidden), static_cast<long long>(mlp.inner),
-              static_cast<long long>(mlp.hidden), std::string(Name(mlp.dtype)).c_str(),
-              setting.executor->world_size(), std::string(setting.barrier->transport()).c_str(),
-              setting.mode());
-  std::printf("# %s\n", MachineLine().c_str());
-  if (!setting.on_cpu()) std::printf("# %s\n", GpusOf(setting).c_str());
-  std::printf(
-      "# median of %d alternating rounds, each with a rest %g times as long, slowest rank; wrong: "
-      "further than %.2g of the largest element from the unsharded layers' result\n",
-      kRounds, kRest, RankMlp::Tolerance(mlp.dtype));
-  std::printf("#%7s %12s %13s %15s %10s %12s %12s %7s\n", "rows", "ours (us)", "products (us)",
-              "ours / products", "NCCL (us)", "NCCL / ours", "fwd+bwd (us)", "#wrong");
-}
-
-// "N/A" for what was not measured.
-void PrintCell(int width, double value) {
-  if (value == 0) {
-    std::printf(" %*s", width, "N/A");
-  } else {
-    std::printf(" %*.2f", width, value);
-  }
-}
-
-void PrintRow(const MlpRow& row, bool checked) {
-  std::printf("%8lld", static_cast<long long>(row.rows));
-  PrintCell(12, row.ours);
-  PrintCell(13, row.products);
-  PrintCell(15, row.ours / row.products);
-  PrintCell(10, row.nccl);
-  PrintCell(12, row.nccl / row.ours);
-  PrintCell(12, row.forward_backward);
-  std::printf(" %7s\n", checked ? absl::StrCat(row.wrong).c_str() : "N/A");
-  std::fflush(stdout);
-}
-
-nlohmann::json ToJson(const MlpRow& row, const Setting& setting) {
-  nlohmann::json json = {{"rows", row.rows},
-                         {"ours_us", row.ours},
-                         {"products_us", row.products},
-                         {"ours_over_products", row.ours / row.products},
-                         {"forward_backward_us", row.forward_backward}};
-  if (setting.nccl != nullptr) {
-    json["nccl_us"] = row.nccl;
-    json["nccl_over_ours"] = row.nccl / row.ours;
-  }
-  if (setting.options.check) json["wrong"] = row.wrong;
-  return json;
-}
-
-void PrintJson(const Setting& setting, const nlohmann::json& rows) {
-  const MlpBenchOptions& mlp = setting.options.mlp;
-  nlohmann::json document = {{"benchmark", "mlp"},
-                             {"machine", MachineLine()},
-                             {"ranks", setting.executor->world_size()},
-                             {"transport", std::string(setting.barrier->transport())},
-                             {"mode", setting.mode()},
-                             {"type", std::string(Name(mlp.dtype))},
-                             {"hidden", mlp.hidden},
-                             {"inner", mlp.inner},
-                             {"rows", rows}};
-  if (!setting.on_cpu()) document["gpus"] = GpusOf(setting);
-  std::printf("%s\n", document.dump(2).c_str());
-}
-
-absl::Status CheckOptions(const BenchOptions& options, bool on_cpu) {
+absl::Status CheckOptions(const BenchOptions& options) {
   if (!IsFloating(options.mlp.dtype)) {
     return absl::InvalidArgumentError(
         absl::StrCat("mlp: -d ", Name(options.mlp.dtype), ": it must be a floating type"));
   }
-  if (options.peer == BenchPeer::kNcclSymmetric) {
-    return absl::InvalidArgumentError("mlp: --peer=nccl_symmetric is for collectives alone");
-  }
-  if (!on_cpu || !options.graph) return absl::OkStatus();
-  return absl::InvalidArgumentError("--graph: these ranks are on the CPU, and graphs are for GPUs");
+  if (options.peer != BenchPeer::kNcclSymmetric) return absl::OkStatus();
+  return absl::InvalidArgumentError("mlp: --peer=nccl_symmetric is for collectives alone");
 }
 
 }  // namespace
 
 absl::Status BenchMlp(const BenchOptions& options) {
-  Setting setting{.options = options, .executor{}, .barrier{}, .nccl{}};
-  LOCKSTEP_ASSIGN_OR_RETURN(setting.executor, Executor::Create(options.executor));
-  LOCKSTEP_RETURN_IF_ERROR(CheckOptions(options, setting.on_cpu()));
-  LOCKSTEP_ASSIGN_OR_RETURN(setting.barrier,
-                            CollectiveBarrier::Create(*setting.executor, options.barrier));
-  if (options.peer != BenchPeer::kNone) {
-    LOCKSTEP_ASSIGN_OR_RETURN(setting.nccl,
-                              NcclPeer::Create(*setting.executor, /*symmetric=*/false));
+  LOCKSTEP_RETURN_IF_ERROR(CheckOptions(options));
+  LOCKSTEP_ASSIGN_OR_RETURN(const BenchGroup group, BenchGroup::Create(options));
+  Report report = MakeReport(group, options);
+  for (const std::int64_t rows : options.mlp.rows) {
+    LOCKSTEP_ASSIGN_OR_RETURN(nlohmann::json row, Measure(group, options, rows));
+    report.Add(std::move(row));
   }
-  nlohmann::json rows = nlohmann::json::array();
-  if (!options.json) PrintHeader(setting);
-  std::int64_t wrong = 0;
-  for (const std::int64_t count : options.mlp.rows) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const MlpRow row, Measure(setting, count));
-    wrong += row.wrong;
-    if (options.json) {
-      rows.push_back(ToJson(row, setting));
-    } else {
-      PrintRow(row, options.check);
-    }
-  }
-  if (options.json) PrintJson(setting, rows);
-  if (wrong == 0) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("mlp: ", wrong, " elements were wrong"));
+  return report.Finish();
 }
 
 }  // namespace lockstep::tools

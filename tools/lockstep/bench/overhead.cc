@@ -6,16 +6,14 @@
 #include <barrier>
 #include <chrono>
 #include <condition_variable>
-#include <cstdio>
 #include <functional>
 #include <mutex>
 #include <thread>
 
-#include "lockstep/collective/collective_barrier.h"
 #include "lockstep/tests/harness/perturbed_communicator.h"
-#include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/beside.h"
-#include "nlohmann/json.hpp"
+#include "lockstep/tools/lockstep/bench/group.h"
+#include "lockstep/tools/lockstep/report.h"
 
 namespace lockstep::tools {
 namespace {
@@ -28,49 +26,40 @@ struct Contestant {
   std::string name;
   // Microseconds of one operation, over that many of them.
   std::function<absl::StatusOr<double>(int)> measure;
-  std::vector<double> microseconds;
 };
 
 // Everyone in turn, round after round; the first is ours.
 absl::Status Compete(const std::string& title, const BenchOptions& options,
-                     const Executor& executor, std::vector<Contestant> contestants) {
-  const int ranks = executor.world_size();
+                     const Executor& executor, const std::vector<Contestant>& contestants) {
+  std::vector<std::vector<double>> microseconds(contestants.size());
   for (int round = 0; round < kRounds; ++round) {
-    for (Contestant& contestant : contestants) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const double probe, contestant.measure(200));
+    for (std::size_t i = 0; i < contestants.size(); ++i) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const double probe, contestants[i].measure(200));
       const int repeats = options.iterations > 0
                               ? options.iterations
                               : static_cast<int>(std::clamp(1e5 / probe, 200.0, 1e6));
-      LOCKSTEP_ASSIGN_OR_RETURN(const double microseconds, contestant.measure(repeats));
-      contestant.microseconds.push_back(microseconds);
+      LOCKSTEP_ASSIGN_OR_RETURN(const double time, contestants[i].measure(repeats));
+      microseconds[i].push_back(time);
     }
   }
-  const double ours = Summarize(contestants[0].microseconds).p50;
-  nlohmann::json rows = nlohmann::json::array();
-  if (!options.json) {
-    std::printf("# %s, %d ranks, median of %d alternating rounds\n# %s\n", title.c_str(), ranks,
-                kRounds, MachineLine().c_str());
-    std::printf("%s", BesideLine(options, executor).c_str());
-    std::printf("#%27s %10s %10s %14s\n", "", "time (us)", "min (us)", "time / ours");
+  const int ranks = executor.world_size();
+  Report report(
+      options.json,
+      absl::StrCat(title, ", ", ranks, " ranks, median of ", kRounds, " alternating rounds"),
+      {{"", 28, "name"},
+       {"time (us)", 10, "p50_us", 3},
+       {"min (us)", 10, "min_us", 3},
+       {"time / ours", 14, "ratio"}},
+      {{"benchmark", title}, {"ranks", ranks}, {"groups", options.groups}, {"busy", options.busy}},
+      BesideNotes(options, executor));
+  for (std::size_t i = 0; i < contestants.size(); ++i) {
+    const Times times = Summarize(microseconds[i]);
+    report.Add({{"name", contestants[i].name},
+                {"p50_us", times.p50},
+                {"min_us", times.min},
+                {"ratio", times.p50 / Summarize(microseconds[0]).p50}});
   }
-  for (const Contestant& contestant : contestants) {
-    const Times times = Summarize(contestant.microseconds);
-    rows.push_back({{"name", contestant.name},
-                    {"p50_us", times.p50},
-                    {"min_us", times.min},
-                    {"ratio", times.p50 / ours}});
-    if (!options.json) {
-      std::printf("%28s %10.3f %10.3f %14.2f\n", contestant.name.c_str(), times.p50, times.min,
-                  times.p50 / ours);
-    }
-  }
-  if (options.json) {
-    const nlohmann::json document = {{"benchmark", title},   {"machine", MachineLine()},
-                                     {"ranks", ranks},       {"groups", options.groups},
-                                     {"busy", options.busy}, {"rows", rows}};
-    std::printf("%s\n", document.dump(2).c_str());
-  }
-  return absl::OkStatus();
+  return report.Finish();
 }
 
 // Times `meet(rank)` on all ranks of the executor, so that every barrier is met by the same
@@ -134,25 +123,18 @@ class ConditionVariablePool {
 
 // One group's ranks, and everything at which they can meet.
 struct BarrierGroup {
-  static absl::StatusOr<std::unique_ptr<BarrierGroup>> Create(const BenchOptions& options) {
-    LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
-    LOCKSTEP_ASSIGN_OR_RETURN(auto ours, CollectiveBarrier::Create(*executor, options.barrier));
-    return std::make_unique<BarrierGroup>(std::move(executor), std::move(ours));
-  }
-  BarrierGroup(std::unique_ptr<Executor> e, std::unique_ptr<CollectiveBarrier> o)
-      : executor(std::move(e)), ours(std::move(o)), standard(executor->world_size()) {
-    for (int rank = 0; rank < executor->world_size(); ++rank) {
+  explicit BarrierGroup(BenchGroup group) : ours(std::move(group)), standard(ours.ranks()) {
+    for (int rank = 0; rank < ours.ranks(); ++rank) {
       unperturbed.push_back(std::make_unique<testing::PerturbedCommunicator>(
-          ours->communicator(rank), testing::Perturbation()));
+          ours.barrier->communicator(rank), testing::Perturbation()));
     }
-    pthread_barrier_init(&posix, nullptr, static_cast<unsigned>(executor->world_size()));
+    pthread_barrier_init(&posix, nullptr, static_cast<unsigned>(ours.ranks()));
   }
   ~BarrierGroup() { pthread_barrier_destroy(&posix); }
   BarrierGroup(const BarrierGroup&) = delete;
   BarrierGroup& operator=(const BarrierGroup&) = delete;
 
-  std::unique_ptr<Executor> executor;
-  std::unique_ptr<CollectiveBarrier> ours;
+  BenchGroup ours;
   std::vector<std::unique_ptr<testing::PerturbedCommunicator>> unperturbed;
   std::barrier<> standard;
   pthread_barrier_t posix;
@@ -168,28 +150,29 @@ Contestant MakeContestant(std::string name, const Groups& groups,
             std::vector<double> microseconds(groups.size());
             LOCKSTEP_RETURN_IF_ERROR(AtOnce(static_cast<int>(groups.size()), [&](int index) {
               BarrierGroup& group = *groups[static_cast<std::size_t>(index)];
-              const auto time = TimeMeetings(*group.executor, repeats,
+              const auto time = TimeMeetings(*group.ours.executor, repeats,
                                              [&](int rank) { return meet(group, rank); });
               if (time.ok()) microseconds[static_cast<std::size_t>(index)] = *time;
               return time.status();
             }));
             return *std::max_element(microseconds.begin(), microseconds.end());
-          },
-          {}};
+          }};
 }
 
 }  // namespace
 
 absl::Status BenchBarrier(const BenchOptions& options) {
-  Groups groups(static_cast<std::size_t>(options.groups));
-  for (auto& group : groups) {
-    LOCKSTEP_ASSIGN_OR_RETURN(group, BarrierGroup::Create(options));
+  Groups groups;
+  for (int i = 0; i < options.groups; ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(BenchGroup group, BenchGroup::Create(options));
+    groups.push_back(std::make_unique<BarrierGroup>(std::move(group)));
   }
   return Compete(
-      "barrier", options, *groups[0]->executor,
-      {MakeContestant(
-           "Communicator::Barrier", groups,
-           [](BarrierGroup& group, int rank) { return group.ours->communicator(rank).Barrier(); }),
+      "barrier", options, *groups[0]->ours.executor,
+      {MakeContestant("Communicator::Barrier", groups,
+                      [](BarrierGroup& group, int rank) {
+                        return group.ours.barrier->communicator(rank).Barrier();
+                      }),
        MakeContestant("PerturbedCommunicator, idle", groups,
                       [](BarrierGroup& group, int rank) {
                         return group.unperturbed[static_cast<std::size_t>(rank)]->Barrier();
@@ -219,16 +202,13 @@ absl::Status BenchExecutor(const BenchOptions& options) {
                      return timed(repeats, [&] {
                        return executor->Run([](Worker&) { return absl::OkStatus(); });
                      });
-                   },
-                   {}},
-                  {"condition-variable pool",
-                   [&](int repeats) {
+                   }},
+                  {"condition-variable pool", [&](int repeats) {
                      return timed(repeats, [&] {
                        pool.Run();
                        return absl::OkStatus();
                      });
-                   },
-                   {}}});
+                   }}});
 }
 
 }  // namespace lockstep::tools

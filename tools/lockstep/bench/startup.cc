@@ -1,12 +1,11 @@
 // From nothing to a first sum: how long a host waits until its ranks can work.
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/report.h"
 #include "lockstep/tools/peers/nccl/nccl_peer.h"
-#include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
 namespace {
@@ -111,26 +110,14 @@ absl::Status BenchStartup(const BenchOptions& options) {
   for (int round = 0; round < 1 + kRounds; ++round) {
     LOCKSTEP_ASSIGN_OR_RETURN(group, StartOnce(options, steps));
   }
-  if (options.json) {
-    nlohmann::json document = {{"benchmark", "startup"},
-                               {"machine", MachineLine()},
-                               {"ranks", group.ranks},
-                               {"transport", group.transport}};
-    for (const Step* step : steps.measured()) {
-      document["rows"].push_back(
-          {{"name", step->name}, {"first_ms", step->first()}, {"later_ms", step->later()}});
-    }
-    std::printf("%s\n", document.dump(2).c_str());
-    return absl::OkStatus();
-  }
-  std::printf("# startup, %d ranks, transport %s\n# %s\n", group.ranks, group.transport.c_str(),
-              MachineLine().c_str());
-  std::printf("# later: median of %d more starts in the same process\n", kRounds);
-  std::printf("#%27s %12s %12s\n", "", "first (ms)", "later (ms)");
-  for (const Step* step : steps.measured()) {
-    std::printf("%28s %12.3f %12.3f\n", step->name.c_str(), step->first(), step->later());
-  }
-  return absl::OkStatus();
+  Report report(
+      options.json, absl::StrCat("startup, ", group.ranks, " ranks, transport ", group.transport),
+      {{"", 28, "name"}, {"first (ms)", 12, "first_ms", 3}, {"later (ms)", 12, "later_ms", 3}},
+      {{"benchmark", "startup"}, {"ranks", group.ranks}, {"transport", group.transport}},
+      {absl::StrCat("later: median of ", kRounds, " more starts in the same process")});
+  for (const Step* step : steps.measured())
+    report.Add({{"name", step->name}, {"first_ms", step->first()}, {"later_ms", step->later()}});
+  return report.Finish();
 }
 
 }  // namespace lockstep::tools

@@ -4,10 +4,9 @@
 #include <cstdio>
 
 #include "lockstep/runtime/pinning.h"
-#include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/check/abort_latency.h"
 #include "lockstep/tools/lockstep/check/campaign.h"
-#include "nlohmann/json.hpp"
+#include "lockstep/tools/lockstep/report.h"
 
 namespace lockstep::tools {
 namespace {
@@ -15,10 +14,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kAborts = 3000;
-
-void Print(const CheckOptions& options, const Json& document) {
-  if (options.json) std::printf("%s\n", document.dump(2).c_str());
-}
 
 absl::Status CheckAborts(const CheckOptions& options) {
   struct Case {
@@ -28,32 +23,29 @@ absl::Status CheckAborts(const CheckOptions& options) {
   };
   const int cores = internal::NumUsableCores();
   const Case cases[] = {{std::clamp(cores, 2, 8), cores, 1000}, {8, std::min(cores, 2), 20000}};
-  Json rows = Json::array();
-  if (!options.json) {
-    std::printf("# from an abort to the return of each rank that waits\n# %s\n",
-                MachineLine().c_str());
-    std::printf("#%6s %6s %9s %9s %9s %11s %9s %11s\n", "ranks", "cores", "samples", "p50 (us)",
-                "p99 (us)", "p99.9 (us)", "max (us)", "bound (us)");
-  }
+  Report report(options.json, "from an abort to the return of each rank that waits",
+                {{"ranks", 7, "ranks"},
+                 {"cores", 6, "cores"},
+                 {"samples", 9, "samples"},
+                 {"p50 (us)", 9, "p50_us", 1},
+                 {"p99 (us)", 9, "p99_us", 1},
+                 {"p99.9 (us)", 11, "p999_us", 1},
+                 {"max (us)", 9, "max_us", 1},
+                 {"bound (us)", 11, "bound_us", 0}},
+                {{"check", "aborts"}});
   for (const Case& one : cases) {
     LOCKSTEP_ASSIGN_OR_RETURN(const AbortLatency latency,
                               MeasureAbortLatency(one.world_size, one.cores, kAborts));
-    rows.push_back({{"ranks", one.world_size},
-                    {"cores", one.cores},
-                    {"samples", latency.samples},
-                    {"p50_us", latency.p50},
-                    {"p99_us", latency.p99},
-                    {"p999_us", latency.p999},
-                    {"max_us", latency.max},
-                    {"bound_us", one.bound_us}});
-    if (!options.json) {
-      std::printf("%7d %6d %9lld %9.1f %9.1f %11.1f %9.1f %11.0f\n", one.world_size, one.cores,
-                  static_cast<long long>(latency.samples), latency.p50, latency.p99, latency.p999,
-                  latency.max, one.bound_us);
-    }
+    report.Add({{"ranks", one.world_size},
+                {"cores", one.cores},
+                {"samples", latency.samples},
+                {"p50_us", latency.p50},
+                {"p99_us", latency.p99},
+                {"p999_us", latency.p999},
+                {"max_us", latency.max},
+                {"bound_us", one.bound_us}});
   }
-  Print(options, {{"check", "aborts"}, {"machine", MachineLine()}, {"rows", rows}});
-  return absl::OkStatus();
+  return report.Finish();
 }
 
 Json Row(int world_size, const CampaignResult& result) {
@@ -75,23 +67,6 @@ Json Row(int world_size, const CampaignResult& result) {
           {"slow", result.slow}};
 }
 
-void PrintRow(const Json& row) {
-  for (const auto& [name, width] : {std::pair("ranks", 7),
-                                    {"episodes", 9},
-                                    {"good_rounds", 12},
-                                    {"faults", 8},
-                                    {"survived", 9},
-                                    {"split_verdicts", 7},
-                                    {"wrong_results", 6},
-                                    {"hangs", 6},
-                                    {"leaks", 6},
-                                    {"slow", 5}}) {
-    std::printf("%*lld ", width, row[name].get<long long>());
-  }
-  std::printf("\n");
-  std::fflush(stdout);
-}
-
 // What happened to all of them, by what it was.
 Json ByMishap(const std::vector<CampaignResult>& results) {
   Json rows = Json::array();
@@ -110,13 +85,20 @@ Json ByMishap(const std::vector<CampaignResult>& results) {
 }
 
 absl::Status CheckCampaign(const CheckOptions& options) {
-  if (!options.json) {
-    std::printf("# campaign, seed %llu, %s\n# %s\n", static_cast<unsigned long long>(options.seed),
-                absl::FormatDuration(options.length).c_str(), MachineLine().c_str());
-    std::printf("#%6s %9s %12s %8s %9s %7s %6s %6s %6s %5s\n", "ranks", "episodes", "good rounds",
-                "faults", "survived", "splits", "wrong", "hangs", "leaks", "slow");
-  }
-  Json rows = Json::array();
+  Report report(
+      options.json,
+      absl::StrCat("campaign, seed ", options.seed, ", ", absl::FormatDuration(options.length)),
+      {{"ranks", 7, "ranks"},
+       {"episodes", 9, "episodes"},
+       {"good rounds", 12, "good_rounds"},
+       {"faults", 8, "faults"},
+       {"survived", 9, "survived"},
+       {"splits", 7, "split_verdicts"},
+       {"wrong", 6, "wrong_results"},
+       {"hangs", 6, "hangs"},
+       {"leaks", 6, "leaks"},
+       {"slow", 5, "slow"}},
+      {{"check", "campaign"}, {"seed", options.seed}});
   std::vector<CampaignResult> results;
   std::string failures;
   for (const int world_size : options.world_sizes) {
@@ -125,8 +107,7 @@ absl::Status CheckCampaign(const CheckOptions& options) {
                      .seed = options.seed,
                      .length = options.length / static_cast<double>(options.world_sizes.size()),
                      .spoil = options.spoil}));
-    rows.push_back(Row(world_size, results.back()));
-    if (!options.json) PrintRow(rows.back());
+    report.Add(Row(world_size, results.back()));
     if (!results.back().good())
       absl::StrAppend(&failures, "\n", world_size, " ranks: ", results.back().first_failure);
   }
@@ -136,11 +117,8 @@ absl::Status CheckCampaign(const CheckOptions& options) {
     std::printf("%20s: %lld, survived %lld\n", row["mishap"].get<std::string>().c_str(),
                 row["happened"].get<long long>(), row["survived"].get<long long>());
   }
-  Print(options, {{"check", "campaign"},
-                  {"machine", MachineLine()},
-                  {"seed", options.seed},
-                  {"rows", rows},
-                  {"mishaps", by_mishap}});
+  report.document()["mishaps"] = by_mishap;
+  LOCKSTEP_RETURN_IF_ERROR(report.Finish());
   return failures.empty() ? absl::OkStatus()
                           : absl::DataLossError(absl::StrCat("not all was survived:", failures));
 }

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <utility>
 
-#include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/report.h"
 #include "lockstep/tools/lockstep/train/training_run.h"
 #include "lockstep/tools/lockstep/train/verify.h"
 #include "nlohmann/json.hpp"

@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <variant>
 
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/layers/optimizer.h"
@@ -18,36 +19,22 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t kClasses = 10;
 constexpr std::int64_t kTestBatch = 500;
 
-// Either optimizer, whose step size can be set.
-class Optimizer {
- public:
-  static absl::StatusOr<Optimizer> Create(Worker& worker, std::vector<Parameter*> parameters,
-                                          bool adamw) {
-    Optimizer optimizer;
-    if (adamw) {
-      LOCKSTEP_ASSIGN_OR_RETURN(AdamW made, AdamW::Create(worker, std::move(parameters), {}));
-      optimizer.adamw_ = std::make_unique<AdamW>(std::move(made));
-    } else {
-      LOCKSTEP_ASSIGN_OR_RETURN(Sgd made,
-                                Sgd::Create(worker, std::move(parameters), {.momentum = 0.9}));
-      optimizer.sgd_ = std::make_unique<Sgd>(std::move(made));
-    }
-    return optimizer;
-  }
+using Optimizer = std::variant<Sgd, AdamW>;
 
-  absl::Status Step(double learning_rate) {
-    if (adamw_ != nullptr) {
-      adamw_->options().learning_rate = learning_rate;
-      return adamw_->Step();
-    }
-    sgd_->options().learning_rate = learning_rate;
-    return sgd_->Step();
-  }
+absl::StatusOr<Optimizer> MakeOptimizer(Worker& worker, std::vector<Parameter*> parameters,
+                                        bool adamw) {
+  if (adamw) return AdamW::Create(worker, std::move(parameters), {});
+  return Sgd::Create(worker, std::move(parameters), {.momentum = 0.9});
+}
 
- private:
-  std::unique_ptr<AdamW> adamw_;
-  std::unique_ptr<Sgd> sgd_;
-};
+absl::Status Step(Optimizer& optimizer, double learning_rate) {
+  return std::visit(
+      [learning_rate](auto& either) {
+        either.options().learning_rate = learning_rate;
+        return either.Step();
+      },
+      optimizer);
+}
 
 // Fisher-Yates, by hand because std::shuffle differs between standard libraries.
 void Shuffle(std::vector<std::int64_t>& order, std::mt19937_64& random) {
@@ -70,7 +57,7 @@ class RankTraining {
 
   absl::Status Run(TrainingResult& result) {
     LOCKSTEP_ASSIGN_OR_RETURN(Optimizer optimizer,
-                              Optimizer::Create(worker_, mlp_.parameters(), options_.adamw));
+                              MakeOptimizer(worker_, mlp_.parameters(), options_.adamw));
     std::vector<std::int64_t> order(static_cast<std::size_t>(train_.num_images));
     std::iota(order.begin(), order.end(), 0);
     std::mt19937_64 random(options_.seed);
@@ -101,7 +88,7 @@ class RankTraining {
       const double done =
           epoch - 1 + static_cast<double>(begin + rows) / static_cast<double>(images);
       report.learning_rate = options_.learning_rate * (1 - done / (options_.epochs + 0.01));
-      LOCKSTEP_RETURN_IF_ERROR(optimizer.Step(report.learning_rate));
+      LOCKSTEP_RETURN_IF_ERROR(Step(optimizer, report.learning_rate));
       if (worker_.rank() == 0)
         observer_.on_step(epoch, static_cast<double>(begin + rows) / static_cast<double>(images),
                           loss);

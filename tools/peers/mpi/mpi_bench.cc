@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -19,6 +20,7 @@
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/collective/reduce_tree.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
+#include "lockstep/tools/lockstep/report.h"
 
 namespace lockstep::tools {
 namespace {
@@ -168,9 +170,6 @@ bool MeasureSize(std::size_t bytes, int process, int ranks, Executor* executor,
   return right;
 }
 
-// MPICH tells its whole configuration.
-std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
-
 bool MeasureAll(int process, int ranks) {
   std::unique_ptr<Executor> executor;
   std::unique_ptr<CollectiveBarrier> barrier;
@@ -182,7 +181,8 @@ bool MeasureAll(int process, int ranks) {
     MPI_Get_library_version(version, &length);
     std::printf(
         "# all_reduce, float32 sum, %d ranks, median of %d alternating rounds\n# %s\n# %s\n", ranks,
-        kRounds, MachineLine().c_str(), FirstLine(version).c_str());
+        kRounds, MachineLine().c_str(),
+        std::string(version, std::strcspn(version, "\n")).c_str());  // MPICH tells all of its build
     std::printf("#%11s %12s %12s %12s %10s %10s\n", "size (B)", "MPI (us)", "ours (us)",
                 "bound (us)", "MPI/ours", "bound/ours");
   }

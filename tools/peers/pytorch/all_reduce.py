@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import time
 
 # Before torch is loaded, which reads them; set whatever the environment says.
 os.environ["NCCL_NVLS_ENABLE"] = "0"
@@ -59,24 +60,44 @@ def timed(run, calls):
     return slowest(first.elapsed_time(last) * 1e3 / calls)
 
 
-class Method:
-    def __init__(self, name, call, result, refill):
-        self.name, self.call, self.result, self.refill = name, call, result, refill
+class Contestant:
+    """A call that is made again and again, or captured in a graph and replayed."""
+
+    def __init__(self, name, call, graph=False):
+        self.name, self.call, self.graph = name, call, graph
         self.times = []
 
-    def record(self):
-        """Captures as many calls as a round takes."""
-        for _ in range(3):
+    def queue(self, calls):
+        for _ in range(calls):
             self.call()
+
+    def prepare(self):
+        """Decides how many calls a round has, and captures them if they are to be replayed."""
+        self.queue(3)
         torch.cuda.synchronize()
-        probe = timed(lambda: [self.call() for _ in range(10)], 10)
+        probe = timed(lambda: self.queue(10), 10)
         self.calls = max(1, min(200, int(ROUND_US / probe)))
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            for _ in range(self.calls):
-                self.call()
-        self.graph.replay()
+        self.run = lambda: self.queue(self.calls)
+        if not self.graph:
+            return
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self.queue(self.calls)
+        self.run = graph.replay
+        self.run()
         torch.cuda.synchronize()
+
+    def round(self, rest=0):
+        """Then rests, in times of the round."""
+        microseconds = timed(self.run, self.calls)
+        time.sleep(rest * microseconds * self.calls / 1e6)
+        self.times.append(microseconds)
+
+
+class Method(Contestant):
+    def __init__(self, name, call, result, refill):
+        super().__init__(name, call, graph=True)
+        self.result, self.refill = result, refill
 
     def is_right(self, want):
         self.refill()
@@ -116,10 +137,10 @@ def methods(count, rank, device, group):
 def measure(size, rank, device, group):
     contestants = methods(size // 2, rank, device, group)
     for method in contestants:
-        method.record()
+        method.prepare()
     for _ in range(ROUNDS):
         for method in contestants:
-            method.times.append(timed(method.graph.replay, method.calls))
+            method.round()
     row = {"size_bytes": size}
     for method in contestants:
         want = expected(torch.empty(size // 2, dtype=torch.bfloat16, device=device),
@@ -129,6 +150,27 @@ def measure(size, rank, device, group):
     return row
 
 
+def start():
+    """The rank, whose device is current from now on."""
+    rank = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    dist.init_process_group("nccl", device_id=device)
+    return rank
+
+
+def machine():
+    return (f"# PyTorch {torch.__version__}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}, "
+            f"{dist.get_world_size()} x {torch.cuda.get_device_name()}, bfloat16")
+
+
+def finish(rank, path, document):
+    if rank == 0 and path:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=2)
+    dist.destroy_process_group()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-b", default="1K", help="smallest size")
@@ -136,14 +178,11 @@ def main():
     parser.add_argument("-f", type=int, default=4, help="factor from one size to the next")
     parser.add_argument("--json", help="also write the rows to this file")
     arguments = parser.parse_args()
-    rank = int(os.environ["LOCAL_RANK"])
+    rank = start()
     device = torch.device("cuda", rank)
-    torch.cuda.set_device(device)
-    dist.init_process_group("nccl", device_id=device)
     group = dist.group.WORLD.group_name
     if rank == 0:
-        print(f"# PyTorch {torch.__version__}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}, "
-              f"{dist.get_world_size()} x {torch.cuda.get_device_name()}, bfloat16, graph")
+        print(machine() + ", graph")
         print(f"#{'size (B)':>11} {'NCCL (us)':>11} {'one-shot':>11} {'two-shot':>11}  right")
     rows = []
     size = parse_bytes(arguments.b)
@@ -155,10 +194,7 @@ def main():
             print(f"{size:>12} {row['nccl_us']:>11.2f} {row['one_shot_us']:>11.2f} "
                   f"{row['two_shot_us']:>11.2f}  {'yes' if right else 'NO'}", flush=True)
         size *= arguments.f
-    if rank == 0 and arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"benchmark": "pytorch all_reduce", "rows": rows}, file, indent=2)
-    dist.destroy_process_group()
+    finish(rank, arguments.json, {"benchmark": "pytorch all_reduce", "rows": rows})
 
 
 if __name__ == "__main__":

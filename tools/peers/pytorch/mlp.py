@@ -9,13 +9,10 @@ backward. All take turns; the median of seven rounds, the slower rank counted, i
 gradients written anew, as lockstep's; PyTorch's are bfloat16, half the bytes. NVLink multicast is not used.
 """
 import argparse
-import json
-import os
 import statistics
-import time
 
 # First of all: it sets what torch reads when it is loaded.
-from all_reduce import ROUNDS, ROUND_US, timed
+from all_reduce import ROUNDS, Contestant, finish, machine, start
 
 import torch
 import torch.distributed as dist
@@ -27,37 +24,6 @@ TOLERANCE = 1 / 32
 REST = 3
 PLAIN = ["graph", "eager", "products"]
 DTENSOR = ["dtensor_forward", "dtensor_forward_backward"]
-
-
-class Contestant:
-    def __init__(self, name, call, graph=False):
-        self.name, self.call, self.graph = name, call, graph
-        self.times = []
-
-    def queue(self, calls):
-        for _ in range(calls):
-            self.call()
-
-    def prepare(self):
-        """Decides how many calls a round has, and captures them if they are to be replayed."""
-        self.queue(3)
-        torch.cuda.synchronize()
-        probe = timed(lambda: self.queue(10), 10)
-        self.calls = max(1, min(200, int(ROUND_US / probe)))
-        self.run = lambda: self.queue(self.calls)
-        if not self.graph:
-            return
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.queue(self.calls)
-        self.run = graph.replay
-        self.run()
-        torch.cuda.synchronize()
-
-    def round(self):
-        microseconds = timed(self.run, self.calls)
-        time.sleep(REST * microseconds * self.calls / 1e6)
-        self.times.append(microseconds)
 
 
 def uniform(shape, bound, seed):
@@ -155,7 +121,7 @@ def measure(rows, weights, mlp):
         contestant.prepare()
     for _ in range(ROUNDS + 1):
         for contestant in contestants:
-            contestant.round()
+            contestant.round(REST)
     row = {"rows": rows}
     for contestant in contestants:
         row[contestant.name + "_us"] = statistics.median(contestant.times[1:])  # the first round does not count
@@ -197,16 +163,11 @@ def main():
     parser.add_argument("--rows", default="8,512,4096", help="rows of the input, one measurement each")
     parser.add_argument("--json", help="also write the rows to this file")
     arguments = parser.parse_args()
-    rank = int(os.environ["LOCAL_RANK"])
-    device = torch.device("cuda", rank)
-    torch.cuda.set_device(device)
-    dist.init_process_group("nccl", device_id=device)
+    rank = start()
     weights = Weights(arguments.hidden, arguments.inner)
     mlp, reason = try_dtensor(weights)
     if rank == 0:
-        print(f"# PyTorch {torch.__version__}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}, "
-              f"{dist.get_world_size()} x {torch.cuda.get_device_name()}, bfloat16, "
-              f"{arguments.hidden} -> {arguments.inner} -> GELU -> {arguments.hidden}")
+        print(f"{machine()}, {arguments.hidden} -> {arguments.inner} -> GELU -> {arguments.hidden}")
         print(f"# microseconds, median of {ROUNDS} alternating rounds, slowest rank")
         if reason is not None:
             print(f"# no DTensor: {reason}")
@@ -218,12 +179,9 @@ def main():
         if rank == 0:
             print(f"{count:>8}" + "".join(cell(row, name) for name in PLAIN + DTENSOR) +
                   f"  {'yes' if row['right'] else 'NO'}", flush=True)
-    if rank == 0 and arguments.json:
-        document = {"benchmark": "pytorch mlp", "ranks": dist.get_world_size(), "type": "bfloat16",
-                    "hidden": arguments.hidden, "inner": arguments.inner, "no_dtensor": reason, "rows": rows}
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)
-    dist.destroy_process_group()
+    finish(rank, arguments.json,
+           {"benchmark": "pytorch mlp", "ranks": dist.get_world_size(), "type": "bfloat16",
+            "hidden": arguments.hidden, "inner": arguments.inner, "no_dtensor": reason, "rows": rows})
 
 
 if __name__ == "__main__":

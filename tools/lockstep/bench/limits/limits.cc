@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <functional>
 
 #include "absl/strings/str_join.h"
@@ -14,7 +13,7 @@
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
 #include "lockstep/tools/lockstep/bench/limits/order.h"
 #include "lockstep/tools/lockstep/bench/limits/pair.h"
-#include "nlohmann/json.hpp"
+#include "lockstep/tools/lockstep/report.h"
 
 namespace lockstep::tools {
 namespace {
@@ -25,59 +24,16 @@ constexpr std::int64_t kSizes[] = {64 << 20, 256 << 20};
 // A graph of so many empty kernels is replayed.
 constexpr int kEmptyKernels = 200;
 
-struct Limit {
-  std::string name;
-  std::string devices;
-  // What one operation moves in each direction; 0: it moves nothing.
-  std::int64_t bytes;
-  Times times;
-
-  double gb_per_s() const { return static_cast<double>(bytes) / times.p50 / 1e3; }
-};
-
-// Prints limits as they are found, and keeps them for JSON.
-class Report {
- public:
-  Report(const std::vector<Device>& devices, bool json) : gpus_(GpuLine(devices)), json_(json) {
-    if (json_) return;
-    std::printf("# limits, median of 7 rounds; GB/s in each direction\n# %s\n# %s\n",
-                MachineLine().c_str(), gpus_.c_str());
-    std::printf("#%27s %24s %12s %10s %10s %10s\n", "", "devices", "size (B)", "time (us)",
-                "min (us)", "GB/s");
-  }
-  void Add(const Limit& limit) {
-    rows_.push_back({{"name", limit.name},
-                     {"devices", limit.devices},
-                     {"size_bytes", limit.bytes},
-                     {"p50_us", limit.times.p50},
-                     {"min_us", limit.times.min},
-                     {"gb_s", limit.gb_per_s()}});
-    if (json_) return;
-    std::printf("%28s %24s %12lld %10.3f %10.3f %10.1f\n", limit.name.c_str(),
-                limit.devices.c_str(), static_cast<long long>(limit.bytes), limit.times.p50,
-                limit.times.min, limit.gb_per_s());
-    std::fflush(stdout);
-  }
-  void AddWrong(std::int64_t elements) { wrong_ += elements; }
-  absl::Status Finish() const {
-    if (json_) {
-      const nlohmann::json document = {{"benchmark", "limits"},
-                                       {"machine", MachineLine()},
-                                       {"gpus", gpus_},
-                                       {"wrong", wrong_},
-                                       {"rows", rows_}};
-      std::printf("%s\n", document.dump(2).c_str());
-    }
-    if (wrong_ == 0) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat("limits: ", wrong_, " elements of sums were wrong"));
-  }
-
- private:
-  std::string gpus_;
-  bool json_;
-  std::int64_t wrong_ = 0;
-  nlohmann::json rows_ = nlohmann::json::array();
-};
+// Of `bytes` that one operation moves in each direction, 0 if it moves nothing.
+void Add(Report& report, absl::string_view name, const std::string& devices, std::int64_t bytes,
+         const Times& times) {
+  report.Add({{"name", std::string(name)},
+              {"devices", devices},
+              {"size_bytes", bytes},
+              {"p50_us", times.p50},
+              {"min_us", times.min},
+              {"gb_s", static_cast<double>(bytes) / times.p50 / 1e3}});
+}
 
 std::string Join(const std::vector<Device>& devices) {
   return absl::StrJoin(devices, ", ", [](std::string* text, const Device& device) {
@@ -141,12 +97,12 @@ absl::Status MeasurePair(Device a, Device b, Report& report) {
   for (const std::int64_t bytes : kSizes) {
     LOCKSTEP_ASSIGN_OR_RETURN(const LimitPair pair, MakePair(a, b, bytes));
     const std::string devices = Join(pair.both());
-    LOCKSTEP_ASSIGN_OR_RETURN(const Times reads, KernelCopies(pair, /*writes=*/false));
-    report.Add({"kernel reads", devices, bytes, reads});
-    LOCKSTEP_ASSIGN_OR_RETURN(const Times writes, KernelCopies(pair, /*writes=*/true));
-    report.Add({"kernel writes", devices, bytes, writes});
+    for (const bool writes : {false, true}) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const Times times, KernelCopies(pair, writes));
+      Add(report, writes ? "kernel writes" : "kernel reads", devices, bytes, times);
+    }
     LOCKSTEP_ASSIGN_OR_RETURN(const Times engines, CopyEngines(pair));
-    report.Add({"copy engines", devices, bytes, engines});
+    Add(report, "copy engines", devices, bytes, engines);
   }
   return absl::OkStatus();
 }
@@ -154,7 +110,7 @@ absl::Status MeasurePair(Device a, Device b, Report& report) {
 absl::Status MeasureHostCopies(const std::vector<Device>& devices, Report& report) {
   for (const std::int64_t bytes : kSizes) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Times times, HostCopies(devices, bytes));
-    report.Add({"pinned host copies", Join(devices), bytes, times});
+    Add(report, "pinned host copies", Join(devices), bytes, times);
   }
   return absl::OkStatus();
 }
@@ -164,14 +120,14 @@ absl::Status MeasureAlone(Device device, Report& report) {
   for (const std::int64_t bytes : kSizes) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Times times, LocalCopy(device, bytes));
     // Local memory has no directions: read and written count together.
-    report.Add({"local, read + write", device.ToString(), 2 * bytes, times});
+    Add(report, "local, read + write", device.ToString(), 2 * bytes, times);
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const Times times, EmptyKernel(device));
-  report.Add({"empty kernel in graph", device.ToString(), 0, times});
+  Add(report, "empty kernel in graph", device.ToString(), 0, times);
   LOCKSTEP_ASSIGN_OR_RETURN(const SumOrderTimes sums, MeasureSumOrders(device));
-  report.Add({"eight inputs, tree order", device.ToString(), sums.bytes, sums.tree});
-  report.Add({"eight inputs, left to right", device.ToString(), sums.bytes, sums.left_to_right});
-  report.AddWrong(sums.wrong);
+  Add(report, "eight inputs, tree order", device.ToString(), sums.bytes, sums.tree);
+  Add(report, "eight inputs, left to right", device.ToString(), sums.bytes, sums.left_to_right);
+  report.document()["wrong"] = report.document()["wrong"].get<std::int64_t>() + sums.wrong;
   return absl::OkStatus();
 }
 
@@ -182,7 +138,15 @@ absl::Status BenchLimits(const BenchOptions& options) {
   if (std::any_of(devices.begin(), devices.end(), [](const Device& d) { return d.is_cpu(); })) {
     return absl::InvalidArgumentError("limits: they are those of GPUs; give --devices=cuda");
   }
-  Report report(devices, options.json);
+  Report report(options.json, "limits, median of 7 rounds; GB/s in each direction",
+                {{"", 28, "name"},
+                 {"devices", 24, "devices"},
+                 {"size (B)", 12, "size_bytes"},
+                 {"time (us)", 10, "p50_us", 3},
+                 {"min (us)", 10, "min_us", 3},
+                 {"GB/s", 10, "gb_s", 1}},
+                {{"benchmark", "limits"}, {"gpus", GpuLine(devices)}, {"wrong", 0}},
+                {GpuLine(devices)});
   for (std::size_t i = 0; i < devices.size(); ++i) {
     for (std::size_t j = i + 1; j < devices.size(); ++j)
       LOCKSTEP_RETURN_IF_ERROR(MeasurePair(devices[i], devices[j], report));
