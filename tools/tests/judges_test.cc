@@ -131,7 +131,7 @@ TEST_CASE("bench finds what was not written, in place too") {
   }
 }
 
-TEST_CASE("bench's exit code tells of every size, not of the last alone") {
+TEST_CASE("bench's exit code tells of every size and group, not of the last alone") {
   BenchOptions options = OnCpu(2);
   options.spoil = [](int rank, const Tensor& result) {
     if (rank == 1 && result.size() == 256) Change(result, 7, /*nan=*/false);
@@ -141,6 +141,8 @@ TEST_CASE("bench's exit code tells of every size, not of the last alone") {
   CHECK(Says(table, "all_reduce: 1 elements were wrong"));
   options.json = true;
   CHECK(absl::IsDataLoss(BenchCollective(CollectiveKind::kAllReduce, options)));
+  options.groups = 3;
+  CHECK(Says(BenchCollective(CollectiveKind::kAllReduce, options), "3 elements were wrong"));
   options.spoil = nullptr;
   CHECK(BenchCollective(CollectiveKind::kAllReduce, options).ok());
 }
