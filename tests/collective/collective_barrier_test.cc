@@ -1,5 +1,5 @@
-// What a host may do with a group beside its collectives: which memory, which thread, which options;
-// what ranks' ends and counters promise.
+// What a host may do with a group beside its collectives: which memory, which thread, which
+// options; what ranks' ends and counters promise.
 #include <sys/mman.h>
 
 #include <atomic>

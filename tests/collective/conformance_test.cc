@@ -328,8 +328,8 @@ std::vector<int> Below(int end, std::vector<int> ranks) {
   return ranks;
 }
 
-// `child` is a group of these ranks of `parent`, in this order, and sums over them alone. The parent
-// works beside it.
+// `child` is a group of these ranks of `parent`, in this order, and sums over them alone. The
+// parent works beside it.
 absl::Status CheckSplit(Worker& worker, Communicator& parent, Communicator& child,
                         const std::vector<int>& ranks) {
   if (child.world_size() != static_cast<int>(ranks.size()) ||

@@ -13,7 +13,8 @@
 
 namespace lockstep::testing {
 
-/// On the CPU, or on the devices that LOCKSTEP_TEST_DEVICES names ("cuda:0"). For cases tagged [gpu].
+/// On the CPU, or on the devices that LOCKSTEP_TEST_DEVICES names ("cuda:0"). For cases tagged
+/// [gpu].
 absl::StatusOr<Ranks> CreateRanks(int world_size);
 
 /// One rank's layer. Calls are collectives of its group.
