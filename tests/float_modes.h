@@ -47,7 +47,7 @@ struct FloatMode {
   bool traps = false;
 };
 
-/// All but the default one.
+/// All but the default mode.
 #if defined(__x86_64__)
 inline constexpr FloatMode kFloatModes[] = {
     {"flush to zero", {.control = 0x9F80}},
@@ -58,7 +58,7 @@ inline constexpr FloatMode kFloatModes[] = {
     {"towards zero", {.control = 0x7F80}},
     {"traps", {.control = 0x0000}, true},
     {"traps, both and up, with flags", {.control = 0xC040, .flags = 0x05}, true},
-    {"flags of the host's own", {.control = 0x1F80, .flags = 0x1A}},
+    {"the host's own flags", {.control = 0x1F80, .flags = 0x1A}},
 };
 #elif defined(__aarch64__)
 inline constexpr FloatMode kFloatModes[] = {
@@ -68,7 +68,7 @@ inline constexpr FloatMode kFloatModes[] = {
     {"towards zero", {.control = 3u << 22}},
     {"one NaN", {.control = 1u << 25}},
     {"traps", {.control = 0x9F00}, true},
-    {"flags of the host's own", {.flags = 0x11}},
+    {"the host's own flags", {.flags = 0x11}},
 };
 #endif
 
@@ -78,7 +78,7 @@ template <typename Call>
 bool KeepsMode(const FloatMode& mode, const Call& call) {
   const FloatState own = ReadFloatState();
   WriteFloatState(mode.state);
-  // What a thread can be in: a processor may have no traps.
+  // Modes that this processor has: some have no traps.
   const FloatState before = ReadFloatState();
   call();
   const FloatState after = ReadFloatState();

@@ -1,4 +1,4 @@
-// Catch2 2 declares listeners for those alone who ask.
+// Catch2 2 declares listeners only on request.
 #define CATCH_CONFIG_EXTERNAL_INTERFACES
 #include "lockstep/tests/gpus.h"
 

@@ -170,7 +170,7 @@ TEST_CASE("an all_to_all in place on one rank alone is refused, and shown") {
                  "12); rank 1: all_to_all (float32 x 12, in place)"});
 }
 
-// What two ranks are told that bring these calls.
+// What two ranks with these calls are told.
 absl::Status Agree(const CollectiveCall& first, const CollectiveCall& second) {
   const CollectiveCall* const calls[] = {&first, &second};
   return internal::CheckAgreement(calls);
@@ -185,7 +185,7 @@ TEST_CASE("ranks of which one captures a graph are told apart, in a barrier too"
 }
 
 TEST_CASE("counts are compared whatever the shapes say, and no rank reads what its peer lacks") {
-  // As a Communicator in front of another may change a call on its way.
+  // As a Communicator in front of another may change a call.
   const std::int64_t shape[] = {2, 6};
   const CallDetails details{.shape = shape, .axis = 1, .part = 3};
   float memory[36];

@@ -1,5 +1,5 @@
-// Ranks that ask for different things, or for what cannot be: an error on every rank before a byte
-// has moved.
+// Ranks that ask for different or impossible things: an error on every rank before a byte has
+// moved.
 #include <cstdint>
 #include <limits>
 
@@ -110,7 +110,7 @@ TEST_CASE("ranks may share an input") {
   }));
 }
 
-// Rank 1 all-reduces what `make` gives it, the others something fine.
+// Rank 1 all-reduces what `make` gives it, the others valid tensors.
 void CheckRefusedTensors(const std::function<std::pair<Tensor, Tensor>(Guarded&, Guarded&)>& make,
                          const char* part) {
   CheckRefused(Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {

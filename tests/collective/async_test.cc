@@ -16,7 +16,7 @@ using testing::Transports;
 // Runs `body` on a small group of every transport.
 void OnEveryTransport(const Ranks::Body& body) {
   for (const auto& transport : Transports()) {
-    auto ranks = CreateRanks(std::max(2, transport.fewest_ranks()), transport);
+    auto ranks = CreateRanks(std::max(2, transport.min_ranks()), transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
     REQUIRE_OK(ranks->Run(body));
@@ -46,7 +46,7 @@ TEST_CASE("asynchronous sums keep their order among all calls, whichever form a 
       Guarded y(worker, DType::kFloat32, count);
       const double n = comm.world_size();
       for (int round = 0; round < 20; ++round) {
-        // Behind what the stream holds, and beside what comes.
+        // Behind what the stream holds, and beside what it is given next.
         LOCKSTEP_RETURN_IF_ERROR(Fill(worker, round + 1, x.tensor()));
         LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum,
                                   comm.AllReduceAsync(x.tensor(), x.tensor()));
@@ -131,7 +131,7 @@ TEST_CASE("asynchronous calls that differ fail on every rank, and the group heal
 TEST_CASE("asynchronous sums can be captured, and replay beside other work", "[gpu]") {
   for (const auto& transport : Transports()) {
     if (transport.devices[0].is_cpu() ||
-        (transport.options.transport != TransportKind::kPeer && transport.most_ranks != 2)) {
+        (transport.options.transport != TransportKind::kPeer && transport.max_ranks != 2)) {
       continue;
     }
     auto ranks = CreateRanks(2, transport);
@@ -158,7 +158,7 @@ TEST_CASE("asynchronous sums can be captured, and replay beside other work", "[g
   }
 }
 
-// Counts what it is asked for, and fails where it is told to.
+// Records what it is asked for, and fails where it is told to.
 class Recording final : public Communicator {
  public:
   Recording() : Communicator(0, 1, Device::Cpu()) {}
@@ -236,7 +236,7 @@ TEST_CASE("a pending collective keeps its tensors alive, also those of the one a
   CHECK(memory.use_count() == 1);
 }
 
-TEST_CASE("an asynchronous call that fails says why, and the next call is none") {
+TEST_CASE("an asynchronous call that fails says why, and the next call is not asynchronous") {
   const Tensor x;
   Recording failing;
   failing.of_call = absl::InternalError("no sum");

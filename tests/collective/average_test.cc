@@ -1,4 +1,4 @@
-// Averages: one that fits its type is right, whatever its sum, on every vector unit.
+// An average that fits its type is right, whatever the sum, on every vector unit.
 #include "lockstep/collective/average.h"
 
 #include <bit>
@@ -15,7 +15,7 @@ namespace {
 
 #define ALL_TYPES float, Float16, BFloat16, double, std::int32_t, std::int64_t
 #define INTEGER_TYPES std::int32_t, std::int64_t
-// Whose sums overflow the type they are taken in.
+// Types whose sums may overflow the type they are computed in.
 #define WIDE_FLOATING_TYPES float, BFloat16, double
 
 constexpr std::size_t kRanks[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 62, 1000};
@@ -40,7 +40,7 @@ T Lowest() {
   }
 }
 
-// The largest numbers, in size, of either sign: their sum overflows as often as not.
+// Numbers of the largest magnitudes and either sign: about half of their sums overflow.
 template <typename T>
 Inputs<T> LargeInputs(std::size_t num_inputs, std::size_t count) {
   std::mt19937_64 random(num_inputs + count);
@@ -50,7 +50,7 @@ Inputs<T> LargeInputs(std::size_t num_inputs, std::size_t count) {
       const std::uint64_t bits = random();
       BitsOf<T> large = ToBits(bits % 2 == 0 ? Largest<T>() : Lowest<T>());
       large = static_cast<BitsOf<T>>(large ^ (bits >> 8 & (bits % 4 < 2 ? 0x7F : 3)));
-      // Some that leave the others their say.
+      // And small ones, so that the others decide.
       element =
           bits % 16 < 3 ? Narrow<T>(static_cast<double>(bits % 1000)) : std::bit_cast<T>(large);
     }
@@ -97,11 +97,11 @@ TEMPLATE_TEST_CASE("Averages that overflow on their way are right in place, stre
 TEMPLATE_TEST_CASE("Whole numbers of any bits are averaged exactly and cut towards zero", "",
                    INTEGER_TYPES) {
   for (const std::size_t n : kRanks) Check(kAverage, RandomInputs<TestType>(n, 501));
-  constexpr TestType kMost = std::numeric_limits<TestType>::max();
+  constexpr TestType kMax = std::numeric_limits<TestType>::max();
   constexpr TestType kLeast = std::numeric_limits<TestType>::min();
-  CHECK(One<TestType>(kAverage, {kMost, kMost, kMost - 1}) == kMost - 1);
+  CHECK(One<TestType>(kAverage, {kMax, kMax, kMax - 1}) == kMax - 1);
   CHECK(One<TestType>(kAverage, {kLeast, kLeast, kLeast + 1}) == kLeast + 1);
-  CHECK(One<TestType>(kAverage, {kLeast, kMost}) == 0);
+  CHECK(One<TestType>(kAverage, {kLeast, kMax}) == 0);
   // Remainders that add up to more than the number of ranks.
   CHECK(One<TestType>(kAverage, {8, 8, 8, 8, 8}) == 8);
   CHECK(One<TestType>(kAverage, {-9, -9, -9, -9, -8}) == -8);
@@ -114,15 +114,15 @@ TEST_CASE("A sum of whole numbers loses nothing, however large") {
       ExactSum<std::int64_t> sum;
       Int128 expected = 0;
       for (std::size_t rank = 0; rank < n; ++rank) {
-        // All sizes and both signs, and often all of one.
+        // All magnitudes and both signs, often all of one sign.
         auto value = static_cast<std::int64_t>(random() >> (repeat % 64));
         if (repeat % 3 == 1) value = std::numeric_limits<std::int64_t>::min() + (value & 3);
         if (repeat % 3 == 2) value |= std::numeric_limits<std::int64_t>::max() >> 4;
         sum.Add(value);
         expected += value;
       }
-      const auto num_ranks = static_cast<int>(n);
-      REQUIRE(sum.Average(num_ranks) == static_cast<std::int64_t>(expected / num_ranks));
+      const auto world_size = static_cast<int>(n);
+      REQUIRE(sum.Average(world_size) == static_cast<std::int64_t>(expected / world_size));
     }
   }
 }
@@ -143,17 +143,17 @@ TEMPLATE_TEST_CASE("Infinities and NaN stay what they are beside an overflow", "
 }
 
 TEST_CASE("Rounding carries no average past the largest number") {
-  constexpr double kMost = std::numeric_limits<double>::max();
-  constexpr float kMostFloat = std::numeric_limits<float>::max();
-  for (const int num_ranks : {3, 5, 6, 7, 62}) {
-    const auto scale = DownscaleFor<double>(num_ranks);
+  constexpr double kMax = std::numeric_limits<double>::max();
+  constexpr float kMaxFloat = std::numeric_limits<float>::max();
+  for (const int world_size : {3, 5, 6, 7, 62}) {
+    const auto scale = DownscaleFor<double>(world_size);
     // A sum that rounding has carried up by one step.
-    CHECK(AverageOfDownscaled(std::nextafter(kMost * scale.divisor, HUGE_VAL), scale) == kMost);
-    CHECK(AverageOfDownscaled(std::nextafter(-kMost * scale.divisor, -HUGE_VAL), scale) == -kMost);
+    CHECK(AverageOfDownscaled(std::nextafter(kMax * scale.divisor, HUGE_VAL), scale) == kMax);
+    CHECK(AverageOfDownscaled(std::nextafter(-kMax * scale.divisor, -HUGE_VAL), scale) == -kMax);
     CHECK(AverageOfDownscaled(HUGE_VAL, scale) == HUGE_VAL);
-    const auto narrow = DownscaleFor<float>(num_ranks);
-    CHECK(AverageOfDownscaled(std::nextafter(kMostFloat * narrow.divisor, HUGE_VALF), narrow) ==
-          kMostFloat);
+    const auto narrow = DownscaleFor<float>(world_size);
+    CHECK(AverageOfDownscaled(std::nextafter(kMaxFloat * narrow.divisor, HUGE_VALF), narrow) ==
+          kMaxFloat);
   }
 }
 

@@ -20,7 +20,7 @@ using std::chrono::seconds;
 const auto kAgree = [] { return true; };
 const auto kSilent = [](auto) {};
 
-// Waits as a thread does that has not waited before.
+// Waits like a thread that has not waited before.
 template <typename Platform, typename Agree, typename Explain>
 auto Meet(BarrierWord<Platform>& word, int rank, std::uint32_t epoch, nanoseconds timeout,
           Agree agree, Explain explain) {
@@ -30,20 +30,20 @@ auto Meet(BarrierWord<Platform>& word, int rank, std::uint32_t epoch, nanosecond
 
 // Runs body(rank) on a thread per rank.
 template <typename Body>
-void OnThreads(int num_ranks, Body body) {
+void OnThreads(int world_size, Body body) {
   std::vector<std::thread> threads;
-  for (int rank = 0; rank < num_ranks; ++rank) threads.emplace_back(body, rank);
+  for (int rank = 0; rank < world_size; ++rank) threads.emplace_back(body, rank);
   for (std::thread& thread : threads) thread.join();
 }
 
 TEST_CASE(
     "a barrier word lets nobody leave before all have arrived, and shows what they wrote before") {
-  for (const int num_ranks : {1, 2, 3, 8}) {
-    Word word(num_ranks);
-    // Plain: the word must order it.
-    std::vector<int> written(static_cast<std::size_t>(num_ranks), 0);
+  for (const int world_size : {1, 2, 3, 8}) {
+    Word word(world_size);
+    // Not atomic: the word must order it.
+    std::vector<int> written(static_cast<std::size_t>(world_size), 0);
     std::atomic<int> wrong{0};
-    OnThreads(num_ranks, [&](int rank) {
+    OnThreads(world_size, [&](int rank) {
       for (int round = 1; round <= 2000; ++round) {
         written[static_cast<std::size_t>(rank)] = round;
         Meet(word, rank, 0, seconds(60), kAgree, kSilent);
@@ -175,12 +175,11 @@ TEST_CASE("a parked rank is woken by the release, not by its deadline") {
     Meet(word, 1, 0, seconds(60), kAgree, kSilent);
   }
   waiter.join();
-  // A forgotten wake would sleep through the minute.
+  // After a forgotten wake it would sleep for the whole minute.
   CHECK(longest < seconds(30));
 }
 
-// A clock that now and then says that ages have passed, so that waits run out just as the last rank
-// arrives.
+// A clock that occasionally jumps far ahead, so that waits time out just as the last rank arrives.
 struct ErraticPlatform : NativePlatform {
   static Clock::time_point Now() {
     thread_local std::minstd_rand random(

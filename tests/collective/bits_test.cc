@@ -23,8 +23,8 @@ double LargestOf(DType dtype) {
                                      : 65504;
 }
 
-// What a rank brings: any bits at all (NaN, infinity and subnormals among them), numbers that
-// cancel each other, and the largest, whose sum overflows though their average does not.
+// A rank's input: any bits at all (NaN, infinity and subnormals among them), numbers that cancel
+// each other, and the largest, whose sum overflows though their average does not.
 void FillRandom(Guarded& data, DType dtype, std::int64_t count, unsigned seed) {
   std::mt19937_64 random(seed);
   auto* const bytes = static_cast<unsigned char*>(data.host());
@@ -87,7 +87,7 @@ absl::Status OneSum(Worker& worker, Communicator& comm, const Sum& sum) {
 
 TEST_CASE("a group of one gives back its input bit for bit, NaNs too", "[gpu]") {
   for (const auto& transport : Transports()) {
-    if (transport.fewest_ranks() > 1) continue;
+    if (transport.min_ranks() > 1) continue;
     auto ranks = CreateRanks(1, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
@@ -113,12 +113,12 @@ TEST_CASE("a group of one gives back its input bit for bit, NaNs too", "[gpu]") 
 
 TEST_CASE("every transport gives the bits of the CPU's reduction tree", "[gpu]") {
   for (const auto& transport : Transports()) {
-    // The CPU's own arithmetic has more tests, and sanitizers take their time.
+    // The CPU's own arithmetic has more tests, and sanitizers are slow.
     const bool is_cpu = transport.devices[0].is_cpu();
     const int step = is_cpu ? 3 : 1;
     const std::vector<std::int64_t> counts =
         is_cpu ? std::vector<std::int64_t>{37, 1025} : std::vector<std::int64_t>{37, 1025, 9001};
-    for (int world_size = std::max(2, transport.fewest_ranks()); world_size <= transport.most_ranks;
+    for (int world_size = std::max(2, transport.min_ranks()); world_size <= transport.max_ranks;
          world_size += step) {
       auto ranks = CreateRanks(world_size, transport);
       REQUIRE_OK(ranks);
@@ -142,7 +142,7 @@ TEST_CASE("every transport gives the bits of the CPU's reduction tree", "[gpu]")
 // The buffers between peers are used in turn: each round finds what the one before left.
 TEST_CASE("64 queued sums of changing values, large and small in turn, are all right", "[gpu]") {
   for (const auto& transport : Transports()) {
-    const int world_size = std::max(2, transport.fewest_ranks());
+    const int world_size = std::max(2, transport.min_ranks());
     auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
@@ -179,13 +179,13 @@ TEST_CASE("64 queued sums of changing values, large and small in turn, are all r
 }
 
 // F30. On a GPU, asking the driver for memory may wait for a device, and so for a peer.
-TEST_CASE("F30: an allocating and freeing thread of the host's does not stop the collectives",
+TEST_CASE("F30: a host thread that allocates and frees does not stop the collectives",
           "[gpu][fault]") {
   for (auto& transport : Transports()) {
     // Where it is asked for on a shared GPU, nothing else may run there.
     if (transport.options.transport == TransportKind::kPeer) continue;
     transport.options.timeout = absl::Seconds(20);
-    const int world_size = std::max(2, transport.fewest_ranks());
+    const int world_size = std::max(2, transport.min_ranks());
     auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);

@@ -1,4 +1,4 @@
-// Collectives captured in CUDA graphs. On a machine without a GPU: that a graph is refused.
+// Collectives captured in CUDA graphs. On a machine without a GPU, only that a graph is refused.
 #include "lockstep/runtime/graph.h"
 
 #include "absl/time/clock.h"
@@ -19,7 +19,7 @@ std::vector<testing::TransportCase> Capturing() {
   std::vector<testing::TransportCase> cases;
   for (auto& transport : Transports()) {
     const bool peer =
-        transport.options.transport == TransportKind::kPeer || transport.most_ranks == 2;
+        transport.options.transport == TransportKind::kPeer || transport.max_ranks == 2;
     if (!peer || transport.devices[0].is_cpu()) continue;
     transport.options.timeout = absl::Seconds(10);
     cases.push_back(std::move(transport));
@@ -46,7 +46,7 @@ absl::Status Step(Worker& worker, Communicator& comm, const Tensor& x, Tensor& y
 
 TEST_CASE("a captured sequence of collectives replays 1000 times with changing inputs", "[gpu]") {
   for (const auto& transport : Capturing()) {
-    const int world_size = std::max(2, transport.fewest_ranks());
+    const int world_size = std::max(2, transport.min_ranks());
     auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
@@ -85,11 +85,11 @@ TEST_CASE("a captured sequence of collectives replays 1000 times with changing i
   }
 }
 
-// Kernels that start early would fill a GPU that ranks share, and the late rank's find no place.
+// Kernels that start early would fill a GPU that ranks share, and the late rank's would not fit.
 TEST_CASE("a hundred captured sums leave room for a rank that replays late", "[gpu]") {
   for (auto& transport : Capturing()) {
     transport.options.tuning = {};
-    for (const int world_size : {2, transport.most_ranks}) {
+    for (const int world_size : {2, transport.max_ranks}) {
       for (const std::int64_t count : {1 << 10, 64 << 10, 5 << 19}) {
         auto ranks = CreateRanks(world_size, transport);
         REQUIRE_OK(ranks);
@@ -129,7 +129,7 @@ TEST_CASE("a hundred captured sums leave room for a rank that replays late", "[g
 TEST_CASE("F32: capture on some ranks alone is a mismatch on every rank, before anything runs",
           "[gpu][fault]") {
   for (const auto& transport : Capturing()) {
-    const int world_size = std::max(2, transport.fewest_ranks());
+    const int world_size = std::max(2, transport.min_ranks());
     auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);
@@ -155,7 +155,7 @@ TEST_CASE("F32: capture on some ranks alone is a mismatch on every rank, before 
 TEST_CASE("a rank that does not replay is found out on the device, and the group heals", "[gpu]") {
   for (auto transport : Capturing()) {
     transport.options.timeout = absl::Milliseconds(200);
-    const int world_size = std::max(2, transport.fewest_ranks());
+    const int world_size = std::max(2, transport.min_ranks());
     auto ranks = CreateRanks(world_size, transport);
     REQUIRE_OK(ranks);
     INFO(transport.name);

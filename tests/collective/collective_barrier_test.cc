@@ -129,7 +129,7 @@ TEST_CASE("stats count every call that met the others, who came last, and the ti
     if (rank != 1) CHECK(stats.max_wait >= absl::Milliseconds(30));
   }
   CHECK(last == 5);
-  // Calls that fail count; on a group that is known to have failed they do not come so far.
+  // Calls that fail count, unless the rank already knows that the group has failed.
   ranks->RunEach([](Worker& worker, Communicator& comm) {
     return worker.rank() == 0 ? comm.Barrier() : AllReduceOne(comm);
   });

@@ -1,4 +1,4 @@
-// What one rank's own arguments can have wrong, case by case: refused there, and told to the
+// What can be wrong with one rank's own arguments, case by case: refused there, and told to the
 // others.
 #include <cmath>
 #include <cstdint>

@@ -22,8 +22,7 @@ constexpr std::int64_t kCounts[] = {0, 1, 2, 7, 63, 64, 65, 257, 4099};
 // Runs `body` on every number of ranks of every transport.
 void OnEveryGroup(const Ranks::Body& body) {
   for (const auto& transport : Transports()) {
-    for (int world_size = transport.fewest_ranks(); world_size <= transport.most_ranks;
-         ++world_size) {
+    for (int world_size = transport.min_ranks(); world_size <= transport.max_ranks; ++world_size) {
       auto ranks = CreateRanks(world_size, transport);
       REQUIRE_OK(ranks);
       INFO(transport.name << ", " << world_size << " ranks");
@@ -61,7 +60,7 @@ double Reduced(DType dtype, ReduceOp op, int world_size, std::int64_t index) {
   }
   if (op != ReduceOp::kAverage) return result;
   if (dtype == DType::kFloat64) return result / world_size;
-  // Divided in float32, then rounded to the type, or cut.
+  // Divided in float32, then rounded to the type, or truncated.
   double rounded;
   alignas(8) unsigned char element[8];
   SetElement(dtype, element, 0,
@@ -322,7 +321,7 @@ TEST_CASE("all_to_all moves uneven parts, empty ones among them", "[gpu]") {
   });
 }
 
-// Those of the ranks that are below `end`, in the same order.
+// The ranks below `end`, in the same order.
 std::vector<int> Below(int end, std::vector<int> ranks) {
   std::erase_if(ranks, [end](int rank) { return rank >= end; });
   return ranks;

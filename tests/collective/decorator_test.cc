@@ -95,7 +95,7 @@ TEST_CASE("asynchronous calls and all others pass a Communicator that a host put
           "[gpu]") {
   for (const auto& transport : Transports()) {
     INFO(transport.name);
-    auto ranks = CreateRanks(std::max(2, transport.fewest_ranks()), transport);
+    auto ranks = CreateRanks(std::max(2, transport.min_ranks()), transport);
     REQUIRE_OK(ranks);
     REQUIRE_OK(ranks->Run(CallAll));
   }

@@ -1,4 +1,4 @@
-// Sums and averages have the same bits in whatever floating-point modes the ranks' threads are, and
+// Sums and averages have the same bits whatever the floating-point modes of the ranks' threads, and
 // leave those modes alone.
 #include <algorithm>
 #include <random>
@@ -17,7 +17,7 @@ using testing::Guarded;
 using testing::kFloatModes;
 using testing::Ranks;
 
-// Numbers around 1, subnormals and, rarely, what overflows.
+// Numbers around 1, subnormals and, rarely, numbers whose sums overflow.
 void FillMixed(Guarded& data, DType dtype, std::int64_t count, int rank) {
   std::mt19937_64 random(static_cast<unsigned>(rank));
   const double tiny = dtype == DType::kFloat64   ? 0x1p-1070
@@ -137,7 +137,7 @@ TEST_CASE("reduce_scatter and the other collectives keep every floating-point mo
   REQUIRE_OK(ranks);
   REQUIRE_OK(ranks->Run([](Worker&, Communicator& comm) -> absl::Status {
     for (const FloatMode& mode : kFloatModes) {
-      // Subnormals whose average is one.
+      // Subnormals whose average is subnormal.
       std::vector<float> whole(6, comm.rank() == 0 ? 0x1p-140f : 0x1.8p-139f);
       std::vector<float> part(3, 0);
       absl::Status status;

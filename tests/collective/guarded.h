@@ -1,4 +1,4 @@
-// Memory of a rank whose edges are watched.
+// A rank's memory with watched edges.
 #ifndef LOCKSTEP_TESTS_COLLECTIVE_GUARDED_H_
 #define LOCKSTEP_TESTS_COLLECTIVE_GUARDED_H_
 
@@ -44,9 +44,9 @@ class Framed {
   }
 
   unsigned char* data() { return frame() + begin_; }
-  /// Where the data begin in all of it.
+  /// Where the data begins in the whole.
   std::size_t offset() const { return begin_; }
-  /// All of it, as elements of two bytes.
+  /// The whole frame, as elements of two bytes.
   Tensor Whole() {
     return Tensor::View(frame(), {static_cast<std::int64_t>(frame_size() / 2)}, DType::kFloat16);
   }
@@ -86,7 +86,7 @@ class Guarded {
     if (worker.device().is_cpu()) return;
     worker_ = &worker;
     device_ = *worker.Empty(host_.Whole().shape(), DType::kFloat16);
-    Upload().IgnoreError();  // the margins; whatever is wrong is so with the next copy too
+    Upload().IgnoreError();  // the margins; an error would come back with the next copy
   }
 
   void* data() {
@@ -111,8 +111,8 @@ class Guarded {
     return worker_ == nullptr ? absl::OkStatus() : Copy(*worker_, device_, host_.Whole());
   }
 
-  /// NaN in every floating type: behind what the rank has queued, so that who
-  /// reads the memory later than that takes it in.
+  /// Fills it with NaN in every floating type, behind what the rank has queued: whoever reads it
+  /// later than that gets NaN.
   absl::Status Spoil() {
     if (worker_ != nullptr) {
       return Fill(*worker_, std::numeric_limits<double>::quiet_NaN(),

@@ -213,7 +213,7 @@ TEST_CASE(
   CHECK(data[2][42] == 3.0f);
 }
 
-// What all ranks bring: the largest number of the type, or the lowest.
+// All ranks' input: the largest number of the type, or the lowest.
 double Extreme(DType dtype, bool lowest) {
   return VisitDType(dtype, [&]<typename T>() -> double {
     if constexpr (std::is_arithmetic_v<T>) {
@@ -226,8 +226,8 @@ double Extreme(DType dtype, bool lowest) {
   });
 }
 
-// The average of `value` over the ranks of `comm`, by all_reduce in place and by reduce_scatter,
-// of so many elements for each rank.
+// The average of `value` over the ranks of `comm`, by all_reduce in place and by reduce_scatter, of
+// this many elements for each rank.
 absl::Status AveragesAre(Communicator& comm, DType dtype, double value, std::int64_t part) {
   Guarded whole(dtype, part * comm.world_size());
   Guarded mine(dtype, part);
@@ -255,8 +255,8 @@ TEST_CASE("an average that fits its type is right though its sum does not, in ev
       for (const DType dtype : kAllDTypes) {
         for (const bool lowest : {false, true}) {
           for (const std::int64_t part : {1, 5, 700}) {
-            // The largest 64-bit number is none of float64's; a ninth of nine times the largest
-            // float need not be that.
+            // The largest 64-bit integer is not a float64; nine times the largest float, divided by
+            // nine, may differ from it.
             const double value =
                 dtype == DType::kInt64 ? (lowest ? -0x1p63 : 0x1.FFFFFp62) : Extreme(dtype, lowest);
             const bool rounds = IsFloating(dtype) && !IsReducedPrecision(dtype);

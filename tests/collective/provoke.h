@@ -33,7 +33,7 @@ inline Statuses Provoke(
     const auto* bytes = static_cast<const unsigned char*>(out.data());
     CHECK(std::all_of(bytes, bytes + 48, [](unsigned char byte) { return byte == 0xFF; }));
   }
-  // What failed can be healed, and then the next round is exact.
+  // The group can be healed, and then the next round is exact.
   REQUIRE_OK(ranks->barrier->Reset());
   REQUIRE_OK(ranks->Run([](Worker&, Communicator& comm) -> absl::Status {
     std::int64_t one = 1;

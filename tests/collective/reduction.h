@@ -81,12 +81,12 @@ C Tree(ReduceOp op, const std::vector<C>& leaves, std::size_t begin, std::size_t
   return Combine(op, Tree(op, leaves, begin, begin + left), Tree(op, leaves, begin + left, end));
 }
 
-// ---- Averages: what the contract says, in types that have room for it.
+// ---- Averages: what the contract says, in types with enough digits.
 
 #ifdef __SIZEOF_INT128__
 using Int128 = __int128;
 #endif
-// Twice the digits and two more: rounded again to C, a sum or a quotient is as if rounded once.
+// More than twice the digits: rounding again to C gives what rounding once would.
 template <typename C>
 using Roomy = std::conditional_t<sizeof(C) == 4, double,
 #ifdef __SIZEOF_FLOAT128__
@@ -119,15 +119,15 @@ C AverageOf(const std::vector<C>& leaves) {
     for (const C leaf : leaves) sum += leaf;
     return static_cast<C>(sum / static_cast<Int128>(leaves.size()));
   } else {
-    constexpr C kMost = std::numeric_limits<C>::max();
+    constexpr C kMax = std::numeric_limits<C>::max();
     const Roomy<C> average =
         RoundedTo<C>(RoomyTree(leaves, 0, leaves.size()) / static_cast<C>(leaves.size()));
     // The average of numbers is a number.
     const bool finite =
         std::all_of(leaves.begin(), leaves.end(), [](C x) { return std::isfinite(x); });
-    return static_cast<C>(!finite || (average <= kMost && average >= -kMost) ? average
-                          : average > 0                                      ? kMost
-                                                                             : -kMost);
+    return static_cast<C>(!finite || (average <= kMax && average >= -kMax) ? average
+                          : average > 0                                    ? kMax
+                                                                           : -kMax);
   }
 }
 

@@ -11,17 +11,17 @@
 
 namespace lockstep::testing {
 
-/// Where the conformance suite runs. A new transport joins by one line.
+/// Where the conformance suite runs. A new transport needs one line.
 struct TransportCase {
   const char* name;
   std::vector<Device> devices;
   CollectiveBarrier::Options options = {};
-  int most_ranks = 9;
+  int max_ranks = 9;
 
-  int fewest_ranks() const { return static_cast<int>(devices.size()); }
+  int min_ranks() const { return static_cast<int>(devices.size()); }
 };
 
-/// Small buffers and few blocks, so that short messages take every way.
+/// Small buffers and few blocks, so that short messages take every path.
 inline CollectiveBarrier::Options SharedPeer() {
   return {.transport = TransportKind::kPeer,
           .tuning = {.max_lines_bytes = 2048,
@@ -31,7 +31,7 @@ inline CollectiveBarrier::Options SharedPeer() {
                      .push_tile_bytes = 4096}};
 }
 
-/// Those that this machine has. For cases tagged [gpu].
+/// Those that this machine can run. For cases tagged [gpu].
 inline std::vector<TransportCase> Transports() {
   std::vector<TransportCase> cases = {{"cpu", {Device::Cpu()}}};
   const std::vector<Device> gpus = Gpus();
@@ -51,7 +51,7 @@ inline std::vector<TransportCase> Transports() {
   return cases;
 }
 
-/// Ranks that use one.
+/// Ranks on one of them.
 inline absl::StatusOr<Ranks> CreateRanks(int world_size, const TransportCase& transport) {
   return Ranks::Create(world_size, transport.options, transport.devices);
 }

@@ -52,7 +52,7 @@ absl::Status FailAndHeal(Executor& executor, CollectiveBarrier& barrier) {
   return absl::OkStatus();
 }
 
-// Groups that are split off, and a round that somebody from outside aborts.
+// Groups that are split off, and a round that is aborted from outside.
 absl::Status SplitAndAbort(Executor& executor, CollectiveBarrier& barrier) {
   int counter = 0;
   LOCKSTEP_RETURN_IF_ERROR(executor.Run([&](Worker& worker) -> absl::Status {
@@ -73,7 +73,7 @@ absl::Status SplitAndAbort(Executor& executor, CollectiveBarrier& barrier) {
   return barrier.Reset();
 }
 
-// Threads of the host's own, each with an end of the group.
+// The host's own threads, each with one end of the group.
 absl::Status OwnThreads() {
   const std::vector<Stream> streams(2);
   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(streams));

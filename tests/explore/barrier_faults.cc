@@ -8,10 +8,10 @@ namespace {
 constexpr auto kCompleted = Word::Verdict::kCompleted;
 
 // The last rank never comes, and somebody looks on from outside.
-int Absent(int num_ranks) {
-  Group group(num_ranks);
-  TheMachine().Run(num_ranks, num_ranks - 1, [&](int thread) {
-    if (thread == num_ranks - 1) return group.CheckHealth();
+int Absent(int world_size) {
+  Group group(world_size);
+  TheMachine().Run(world_size, world_size - 1, [&](int thread) {
+    if (thread == world_size - 1) return group.CheckHealth();
     group.Meet(thread, 0, kLeap);
   });
   group.CheckHealth();
@@ -19,20 +19,20 @@ int Absent(int num_ranks) {
 }
 
 // The last rank comes just when the others have waited long enough.
-int Late(int num_ranks) {
-  Group group(num_ranks);
-  TheMachine().Run(num_ranks, num_ranks - 1, [&](int rank) {
-    if (rank == num_ranks - 1) TheMachine().SleepUntil(TheMachine().Now() + kLeap);
+int Late(int world_size) {
+  Group group(world_size);
+  TheMachine().Run(world_size, world_size - 1, [&](int rank) {
+    if (rank == world_size - 1) TheMachine().SleepUntil(TheMachine().Now() + kLeap);
     group.Meet(rank, 0, kLeap);
   });
   return group.Outcome(1);
 }
 
 // Somebody from outside poisons the word at any moment.
-int Poisoned(int num_ranks) {
-  Group group(num_ranks);
-  TheMachine().Run(num_ranks + 1, num_ranks, [&](int thread) {
-    if (thread == num_ranks) {
+int Poisoned(int world_size) {
+  Group group(world_size);
+  TheMachine().Run(world_size + 1, world_size, [&](int thread) {
+    if (thread == world_size) {
       group.Diagnose(thread);
       group.word().Poison(thread, /*epoch=*/0);
       return;
@@ -41,23 +41,23 @@ int Poisoned(int num_ranks) {
       if (group.Meet(thread, round, kNever) != kCompleted) return;
     }
   });
-  TheMachine().Check(group.word().health().culprit == num_ranks, "the poison was lost");
+  TheMachine().Check(group.word().health().culprit == world_size, "the poison was lost");
   return group.Outcome(2);
 }
 
 // The last rank ends its task before or after the first round, the others when they miss it. A
 // reset does not bring it back; a return does. Who knows only of the first epoch is told nothing of
 // the next ones.
-int Departing(int num_ranks) {
-  Group group(num_ranks);
+int Departing(int world_size) {
+  Group group(world_size);
   Word& word = group.word();
   const int rounds_of_last = TheMachine().choices().Pick(2);
-  TheMachine().Run(num_ranks, num_ranks - 1, [&](int rank) {
-    const int rounds = rank == num_ranks - 1 ? rounds_of_last : 2;
+  TheMachine().Run(world_size, world_size - 1, [&](int rank) {
+    const int rounds = rank == world_size - 1 ? rounds_of_last : 2;
     for (int round = 0; round < rounds; ++round) {
       if (group.Meet(rank, round, kNever) != kCompleted) break;
     }
-    if (rank == num_ranks - 1) group.Depart(rank);
+    if (rank == world_size - 1) group.Depart(rank);
   });
   TheMachine().Check(word.health().culprit >= 0, "nobody was missed");
   word.Reset();
@@ -65,32 +65,32 @@ int Departing(int num_ranks) {
   group.Meet(1, 4, kNever, /*epoch=*/0);
   word.Reset();
   word.Return();
-  TheMachine().Run(num_ranks, num_ranks,
+  TheMachine().Run(world_size, world_size,
                    [&](int rank) { group.Meet(rank, 3, kNever, /*epoch=*/2); });
   return group.Outcome(5);
 }
 
 // All end their task after one round: nobody is missed.
-int DepartingTogether(int num_ranks) {
-  Group group(num_ranks);
-  TheMachine().Run(num_ranks, num_ranks, [&](int rank) {
+int DepartingTogether(int world_size) {
+  Group group(world_size);
+  TheMachine().Run(world_size, world_size, [&](int rank) {
     group.Meet(rank, 0, kNever);
     group.Depart(rank);
   });
   TheMachine().Check(group.word().health().culprit == -1, "somebody was missed");
   group.word().Return();
-  TheMachine().Run(num_ranks, num_ranks, [&](int rank) { group.Meet(rank, 1, kNever); });
+  TheMachine().Run(world_size, world_size, [&](int rank) { group.Meet(rank, 1, kNever); });
   return group.Outcome(2);
 }
 
 // The last rank is late, or so late that the word has been reset meanwhile. As LocalGroup does it,
 // the word is reset when no rank is inside a call; one may enter the next moment.
-int Straggling(int num_ranks) {
-  Group group(num_ranks);
+int Straggling(int world_size) {
+  Group group(world_size);
   Word& word = group.word();
   SimulatedAtomic<int> inside(0);
-  TheMachine().Run(num_ranks, num_ranks - 1, [&](int rank) {
-    const bool late = rank == num_ranks - 1;
+  TheMachine().Run(world_size, world_size - 1, [&](int rank) {
+    const bool late = rank == world_size - 1;
     if (late) TheMachine().SleepUntil(TheMachine().Now() + kLeap);
     inside.fetch_add(1, std::memory_order_acq_rel);
     const Word::Verdict verdict = group.Meet(rank, 0, late ? nanoseconds(kNever) : kLeap);
@@ -105,10 +105,10 @@ int Straggling(int num_ranks) {
 
 // The word is reset while others still wait, which it should not be: they learn that they are
 // stale.
-int ResetTooEarly(int num_ranks) {
-  Group group(num_ranks);
-  TheMachine().Run(num_ranks, num_ranks - 1, [&](int thread) {
-    if (thread < num_ranks - 1) {
+int ResetTooEarly(int world_size) {
+  Group group(world_size);
+  TheMachine().Run(world_size, world_size - 1, [&](int thread) {
+    if (thread < world_size - 1) {
       group.Meet(thread, 0, kNever);
       return;
     }
@@ -134,13 +134,13 @@ int OnTime(int) {
 }
 
 // Somebody from outside poisons an epoch that is over, or just about to be: the next is untouched.
-int PoisonedLate(int num_ranks) {
-  Group group(num_ranks);
+int PoisonedLate(int world_size) {
+  Group group(world_size);
   Word& word = group.word();
-  group.Diagnose(num_ranks);
-  word.Poison(num_ranks, /*epoch=*/0);
-  TheMachine().Run(num_ranks + 1, 0, [&](int thread) {
-    if (thread == num_ranks) return word.Poison(thread, /*epoch=*/0);
+  group.Diagnose(world_size);
+  word.Poison(world_size, /*epoch=*/0);
+  TheMachine().Run(world_size + 1, 0, [&](int thread) {
+    if (thread == world_size) return word.Poison(thread, /*epoch=*/0);
     if (thread == 0) word.Reset();
     while (word.health().epoch == 0) SimulatedPlatform::Yield();
     group.Meet(thread, 0, kNever, /*epoch=*/1);
@@ -150,15 +150,15 @@ int PoisonedLate(int num_ranks) {
 
 // Everything at once: a rank that is late, one that departs, an abort, and time-outs. Then all is
 // well again.
-int Storm(int num_ranks) {
+int Storm(int world_size) {
   Machine& machine = TheMachine();
-  Group group(num_ranks);
+  Group group(world_size);
   Word& word = group.word();
-  const int late = machine.choices().Pick(num_ranks + 1);
-  const int leaver = machine.choices().Pick(num_ranks + 1);
+  const int late = machine.choices().Pick(world_size + 1);
+  const int leaver = machine.choices().Pick(world_size + 1);
   const int aborts = machine.choices().Pick(3);
-  machine.Run(num_ranks + 1, 0, [&](int thread) {
-    if (thread == num_ranks) {
+  machine.Run(world_size + 1, 0, [&](int thread) {
+    if (thread == world_size) {
       if (aborts == 0) return group.CheckHealth();
       machine.SleepUntil(machine.Now() + kLeap * (aborts - 1));
       group.Diagnose(thread);
@@ -175,7 +175,7 @@ int Storm(int num_ranks) {
   word.Reset();
   word.Return();
   const std::uint32_t epoch = word.health().epoch;
-  machine.Run(num_ranks, 0, [&](int rank) {
+  machine.Run(world_size, 0, [&](int rank) {
     group.Meet(rank, 2, kNever, epoch);
     group.Meet(rank, 3, kNever, epoch);
   });

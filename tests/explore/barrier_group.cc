@@ -36,7 +36,7 @@ void Group::Depart(int rank) {
 }
 
 bool Group::Agree(int round) {
-  for (int rank = 0; rank < num_ranks_; ++rank) {
+  for (int rank = 0; rank < world_size_; ++rank) {
     TheMachine().Check(brought_[Index(round & 1)][Index(rank)].Read() == round + 1,
                        "asked to agree before all have come");
   }
@@ -52,14 +52,14 @@ void Group::Judge(const Word::Outcome& outcome, int round_number) {
   round.last += outcome.last ? 1 : 0;
   machine.Check(round.last <= 1, "two ranks came last");
   if (completed) {
-    machine.Check(round.came == num_ranks_, "a rank leaves before all have come");
+    machine.Check(round.came == world_size_, "a rank leaves before all have come");
     machine.Check(outcome.arrived, "a round is completed without its ranks");
     machine.Check(Agree(round_number) || true, "");
     round.verdict = 1;
   } else if (outcome.verdict == Word::Verdict::kStale) {
     round.verdict = 3;
   } else {
-    machine.Check(outcome.culprit >= 0 && outcome.culprit <= num_ranks_, "there is no such rank");
+    machine.Check(outcome.culprit >= 0 && outcome.culprit <= world_size_, "there is no such rank");
     machine.Check(round.culprit < 0 || round.culprit == outcome.culprit, "two culprits");
     machine.Check(diagnosis_[Index(outcome.culprit)].Read() == outcome.culprit + 1,
                   "the culprit has left no diagnosis");
@@ -71,7 +71,7 @@ void Group::Judge(const Word::Outcome& outcome, int round_number) {
 void Group::CheckHealth() {
   const int culprit = word_.health().culprit;
   if (culprit < 0) return;
-  TheMachine().Check(culprit <= num_ranks_, "there is no such rank");
+  TheMachine().Check(culprit <= world_size_, "there is no such rank");
   TheMachine().Check(diagnosis_[Index(culprit)].Read() == culprit + 1,
                      "the culprit has left no diagnosis");
 }

@@ -27,9 +27,9 @@ constexpr PatienceLimits kImpatient{.budget = nanoseconds(0)};
 ///   - the diagnosis of the culprit can be read without a race after a poisoned one.
 class Group {
  public:
-  explicit Group(int num_ranks, PatienceLimits limits = kImpatient,
+  explicit Group(int world_size, PatienceLimits limits = kImpatient,
                  std::uint32_t first_generation = 0)
-      : num_ranks_(num_ranks), word_(num_ranks, first_generation) {
+      : world_size_(world_size), word_(world_size, first_generation) {
     patience_.fill(Patience(limits));
   }
 
@@ -40,7 +40,7 @@ class Group {
   Word::Verdict Meet(int rank, int round, nanoseconds timeout, std::uint32_t epoch = 0);
   /// Ends the task of `rank`, with a diagnosis if the word asks for one.
   void Depart(int rank);
-  /// Leaves the diagnosis of `culprit`, a rank or num_ranks for the outsider.
+  /// Leaves the diagnosis of `culprit`, a rank or world_size for the outsider.
   void Diagnose(int culprit) { diagnosis_[Index(culprit)].Write(culprit + 1); }
   /// Finds a diagnosis if the word is poisoned.
   void CheckHealth();
@@ -60,7 +60,7 @@ class Group {
   bool Agree(int round);
   void Judge(const Word::Outcome& outcome, int round);
 
-  const int num_ranks_;
+  const int world_size_;
   Word word_;
   std::array<Patience, kMaxThreads> patience_;
   int disagree_from_ = 1000;

@@ -9,64 +9,64 @@ namespace {
 constexpr int kRounds = 2;
 constexpr std::uint32_t kLastGeneration = (1u << 19) - 1;
 
-int RunRounds(int num_ranks, PatienceLimits limits, std::uint32_t first_generation = 0) {
-  Group group(num_ranks, limits, first_generation);
-  TheMachine().Run(num_ranks, num_ranks, [&](int rank) {
+int RunRounds(int world_size, PatienceLimits limits, std::uint32_t first_generation = 0) {
+  Group group(world_size, limits, first_generation);
+  TheMachine().Run(world_size, world_size, [&](int rank) {
     for (int round = 0; round < kRounds; ++round) group.Meet(rank, round, kNever);
   });
   TheMachine().Check(group.word().health().culprit == -1, "poisoned for no reason");
   return group.Outcome(kRounds);
 }
 
-int Parking(int num_ranks) { return RunRounds(num_ranks, kImpatient); }
-int Polling(int num_ranks) { return RunRounds(num_ranks, {.budget = kTick, .close_polls = 1}); }
-int Wrapping(int num_ranks) { return RunRounds(num_ranks, kImpatient, kLastGeneration); }
+int Parking(int world_size) { return RunRounds(world_size, kImpatient); }
+int Polling(int world_size) { return RunRounds(world_size, {.budget = kTick, .close_polls = 1}); }
+int Wrapping(int world_size) { return RunRounds(world_size, kImpatient, kLastGeneration); }
 
 // Who has had to wait for its core sleeps at once, in this wait and the next.
-int TakingTurns(int num_ranks) {
-  return RunRounds(num_ranks, {.budget = 3 * kLeap, .close_polls = 0, .longest_turn = kLeap / 2});
+int TakingTurns(int world_size) {
+  return RunRounds(world_size, {.budget = 3 * kLeap, .close_polls = 0, .longest_turn = kLeap / 2});
 }
 
 // Without accidents a wait is one sleep and a release one wake, and who polls sees it at once.
-int AtNoCost(int num_ranks) {
+int AtNoCost(int world_size) {
   Machine& machine = TheMachine();
-  RunRounds(num_ranks, kImpatient);
-  machine.Check(machine.parks() == kRounds * (num_ranks - 1), "a sleep in vain");
+  RunRounds(world_size, kImpatient);
+  machine.Check(machine.parks() == kRounds * (world_size - 1), "a sleep in vain");
   machine.Check(machine.unparks() == kRounds, "a wake in vain");
   const Time start = machine.Now();
   const int parks = machine.parks();
-  RunRounds(num_ranks, {.budget = 100 * kTick});
+  RunRounds(world_size, {.budget = 100 * kTick});
   machine.Check(machine.parks() == parks, "a sleep of one who may poll");
   machine.Check(machine.Now() == start, "polls in vain");
   return 0;
 }
 
 // The largest group and the largest numbers.
-int Limits(int num_ranks) {
+int Limits(int world_size) {
   constexpr std::uint32_t kEpochs = 1u << 12;
   constexpr int kHighestBitOfCount = 1 << 9;
   Machine& machine = TheMachine();
-  Word word(num_ranks);
+  Word word(world_size);
   Patience patience;
   for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
     machine.Check(word.health().epoch == epoch, "an epoch was left out");
-    word.Poison(num_ranks, epoch);
-    machine.Check(word.health().culprit == num_ranks, "not the culprit");
+    word.Poison(world_size, epoch);
+    machine.Check(word.health().culprit == world_size, "not the culprit");
     word.Reset();
   }
   machine.Check(word.health().epoch == 0, "the epochs do not begin again");
   for (int rank = 0; rank < kHighestBitOfCount; ++rank) word.Depart(rank, [](auto) {});
   const auto outcome = word.Meet(
-      num_ranks - 1, 0, kNever, patience, [] { return true; }, [](auto) {});
+      world_size - 1, 0, kNever, patience, [] { return true; }, [](auto) {});
   machine.Check(outcome.verdict == Word::Verdict::kPoisoned, "nobody was missed");
   return 0;
 }
 
 // The ranks agree in the first round, and not in the second.
-int Disagreeing(int num_ranks) {
-  Group group(num_ranks);
+int Disagreeing(int world_size) {
+  Group group(world_size);
   group.DisagreeFrom(1);
-  TheMachine().Run(num_ranks, num_ranks, [&](int rank) {
+  TheMachine().Run(world_size, world_size, [&](int rank) {
     for (int round = 0; round < kRounds; ++round) group.Meet(rank, round, kNever);
   });
   return group.Outcome(kRounds);

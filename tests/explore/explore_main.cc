@@ -76,7 +76,7 @@ std::vector<Search> SearchesOf(const Scenario& scenario, const Options& options)
   std::vector<Search> searches = scenario.searches;
   if (!options.bounds.empty() || options.ranks > 0 || options.draws >= 0) searches.resize(1);
   for (Search& search : searches) {
-    if (options.ranks > 0) search.num_ranks = options.ranks;
+    if (options.ranks > 0) search.world_size = options.ranks;
     if (!options.bounds.empty()) search.bounds = Bounds::Parse(options.bounds);
     if (options.draws >= 0) search.draws = options.draws;
     search.most = options.most;

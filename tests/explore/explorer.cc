@@ -10,11 +10,11 @@ namespace lockstep::explore {
 namespace {
 
 // Whether it ran to its end.
-bool Execute(const Scenario& scenario, int num_ranks, bool tracing, int& outcome) {
+bool Execute(const Scenario& scenario, int world_size, bool tracing, int& outcome) {
   Machine& machine = TheMachine();
   machine.Reset(tracing);
   try {
-    outcome = scenario.run(num_ranks);
+    outcome = scenario.run(world_size);
     machine.Check(machine.unparks() <= machine.parks(), "a wake that nobody had asked for");
     if (scenario.failure == nullptr && !scenario.outcomes.contains(outcome)) {
       machine.Fail("an outcome that there should not be: " + std::to_string(outcome));
@@ -25,7 +25,7 @@ bool Execute(const Scenario& scenario, int num_ranks, bool tracing, int& outcome
 }
 
 std::string ReplayText(const Scenario& scenario, const Search& search) {
-  return std::string(scenario.name) + "/" + std::to_string(search.num_ranks) + "/" +
+  return std::string(scenario.name) + "/" + std::to_string(search.world_size) + "/" +
          search.bounds.Text() + "/" + TheMachine().choices().Code();
 }
 
@@ -35,7 +35,7 @@ bool Recurs(const Scenario& scenario, const Search& search) {
   const std::string failure = machine.failure();
   machine.choices().Replay(search.bounds, machine.choices().Code());
   int outcome = 0;
-  return !Execute(scenario, search.num_ranks, /*tracing=*/false, outcome) &&
+  return !Execute(scenario, search.world_size, /*tracing=*/false, outcome) &&
          machine.failure() == failure;
 }
 
@@ -93,7 +93,7 @@ Findings Explore(const Scenario& scenario, const Search& search, std::uint64_t s
   while (more && !cut) {
     int outcome = 0;
     executions += 1;
-    if (!Execute(scenario, search.num_ranks, /*tracing=*/false, outcome)) break;
+    if (!Execute(scenario, search.world_size, /*tracing=*/false, outcome)) break;
     outcomes.insert(outcome);
     if (search.draws > 0) drawn.push_back(choices.Hash());
     more = choices.Next() && (search.draws == 0 || executions < search.draws);
@@ -104,7 +104,7 @@ Findings Explore(const Scenario& scenario, const Search& search, std::uint64_t s
   findings.executions = search.draws > 0 ? static_cast<std::int64_t>(drawn.size()) : executions;
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   std::printf("%-28s %d ranks %-10s %-6s %9lld executions %6.2f s %5.0f thousand/s%s\n",
-              scenario.name, search.num_ranks, search.bounds.Text().c_str(),
+              scenario.name, search.world_size, search.bounds.Text().c_str(),
               search.draws > 0 ? "random" : "all", static_cast<long long>(findings.executions),
               seconds, static_cast<double>(executions) / seconds / 1000, cut ? ", cut short" : "");
   findings.passed = Judge(scenario, search, outcomes, cut);

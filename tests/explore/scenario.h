@@ -11,7 +11,7 @@
 namespace lockstep::explore {
 
 struct Search {
-  int num_ranks;
+  int world_size;
   Bounds bounds;
   /// So many executions drawn by chance; 0 for all within the bounds.
   int draws = 0;
@@ -25,7 +25,7 @@ struct Scenario {
   const char* name;
   /// Runs once on TheMachine() and returns its outcome. Must do the same whenever the choices are
   /// the same.
-  int (*run)(int num_ranks);
+  int (*run)(int world_size);
   /// All outcomes that there are: each search has to come upon each of them, and upon no other.
   std::set<int> outcomes;
   std::vector<Search> searches;

@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     LOCKSTEP_CHECK(device.index() >= 0);
     LOCKSTEP_CHECK(device.is_cpu() ? device.index() == 0 : device.index() < num_gpus);
   }
-  // What they are called is read as the same devices.
+  // Their names parse as the same devices.
   const std::string names = absl::StrJoin(
       *devices, ",", [](std::string* out, const Device& device) { *out += device.ToString(); });
   const auto again = lockstep::internal::ParseDevices(names, num_gpus);

@@ -96,7 +96,7 @@ TEST_CASE("a child that is not done in time is killed, whether it has reported o
   CHECK(std::chrono::steady_clock::now() - begin > std::chrono::milliseconds(200));
 }
 
-TEST_CASE("a limit that is none is refused, and nothing runs") {
+TEST_CASE("a limit that is not positive and finite is refused, and nothing runs") {
   for (const absl::Duration limit :
        {absl::ZeroDuration(), absl::Seconds(-1), absl::InfiniteDuration()}) {
     const absl::Status status = RunInChild(limit, [] { return absl::OkStatus(); });

@@ -1,4 +1,4 @@
-// Ranks on threads of the host's own: no executor sees the end of a rank's task.
+// Ranks on the host's own threads: no executor sees the end of a rank's task.
 #ifndef LOCKSTEP_TESTS_LAYERS_HOST_THREADS_H_
 #define LOCKSTEP_TESTS_LAYERS_HOST_THREADS_H_
 

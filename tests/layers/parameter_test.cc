@@ -42,7 +42,7 @@ absl::StatusOr<Worker> LoneWorker() { return Worker::Adopt(0, 1, Device::Cpu());
 
 }  // namespace
 
-TEST_CASE("A rank that there is not holds nothing") {
+TEST_CASE("A rank that does not exist has an empty shard") {
   constexpr Shard kNothing{.begin = 0, .length = 0};
   CHECK(Shard::Of(10, 0, 0) == kNothing);
   CHECK(Shard::Of(10, 3, 3) == kNothing);

@@ -58,7 +58,7 @@ TEST_CASE("a copy of a worker is the same rank, with the same memory") {
   CHECK(&copy.memory() == &worker.memory());
 }
 
-TEST_CASE("threads may read one array of the host's through views of their own") {
+TEST_CASE("threads may read one array of the host through their own views") {
   std::vector<float> shared(1000);
   for (std::size_t i = 0; i < shared.size(); ++i) shared[i] = static_cast<float>(i);
   const Tensor view = Tensor::View(shared.data(), {1000}, DType::kFloat32);

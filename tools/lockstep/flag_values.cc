@@ -24,7 +24,7 @@ bool ParseReal(absl::string_view text, int above, int highest, double& value, st
 
 std::string AsGiven(absl::string_view name, absl::string_view value) {
   const bool letter = name.size() == 1;
-  // In one line, whatever was given.
+  // On one line, whatever was given.
   return absl::StrCat(letter ? "-" : "--", name, letter ? " " : "=", absl::Utf8SafeCEscape(value));
 }
 

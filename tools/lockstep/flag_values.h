@@ -1,4 +1,4 @@
-// Numbers on the command line, which know their range and name it where they are refused.
+// Numbers on the command line that know their range, and name it when they are refused.
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_FLAG_VALUES_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_FLAG_VALUES_H_
 
@@ -11,11 +11,11 @@
 
 namespace lockstep::tools {
 
-/// Whether that is a sign or none, and digits, however many.
+/// Whether this is digits, however many, behind an optional sign.
 bool IsWhole(absl::string_view text);
 
-/// Reads a whole number. Else `error` becomes what is wrong, to be put behind the text:
-/// "is not a number: ..." or "is out of range: ...", with the range.
+/// Reads a whole number. Otherwise `error` says what is wrong, to be put behind the text: "is not a
+/// number: ..." or "is out of range: ...", with the range.
 template <typename T>
 bool ParseWhole(absl::string_view text, T lowest, T highest, T& value, std::string& error) {
   const bool whole = IsWhole(text);
@@ -51,7 +51,7 @@ struct Real {
   friend std::string AbslUnparseFlag(Real number) { return absl::StrCat(number.value); }
 };
 
-/// "--name=value", or "-n value", as it stands on the command line: where every message begins.
+/// "--name=value", or "-n value", as on the command line: how every message begins.
 std::string AsGiven(absl::string_view name, absl::string_view value);
 
 }  // namespace lockstep::tools

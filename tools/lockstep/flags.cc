@@ -118,7 +118,7 @@ absl::Status OneOf(absl::string_view flag, absl::string_view value,
   return absl::InvalidArgumentError(text);
 }
 
-// What `parse` makes of the flag's value, or its error behind the flag as it was given.
+// The flag's value as `parse` reads it, or its error behind the flag as it was given.
 template <typename T>
 absl::StatusOr<T> Parsed(absl::string_view flag, const std::string& value,
                          absl::StatusOr<T> (*parse)(absl::string_view)) {

@@ -23,7 +23,7 @@ absl::StatusOr<std::vector<std::string>> ParseFlags(absl::Span<const std::string
 /// A line per flag: name, what it is for, default.
 std::string DescribeFlags(absl::Span<const char* const> flags);
 
-/// What the flags say, checked. kInvalidArgument: values that cannot be.
+/// What the flags say, checked. kInvalidArgument: values that are not possible.
 absl::StatusOr<Executor::Options> ExecutorOptionsFromFlags();
 absl::StatusOr<TrainOptions> TrainOptionsFromFlags();
 absl::StatusOr<BenchOptions> BenchOptionsFromFlags();

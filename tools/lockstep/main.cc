@@ -86,7 +86,7 @@ std::string Usage() {
       "right\n");
 }
 
-// Bad input is the caller's to mend; anything else went wrong here.
+// Bad input is for the caller to correct; anything else went wrong here.
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
   const bool bad_input =
@@ -127,15 +127,15 @@ int Main(const Arguments& arguments) {
   return 2;
 }
 
-// Where a standard stream is closed, the next file that is opened would take its number, and what
-// is meant for stdout would end up in there. This takes it, and refuses what is written.
+// If a standard stream is closed, the next file opened would get its number, and what is meant for
+// stdout would end up in that file. This takes the number with a file that refuses writes.
 void HoldStandardStreams() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(stream, F_GETFD) == -1) static_cast<void>(open("/dev/null", O_RDONLY));
   }
 }
 
-// Results that did not arrive are an error, however well the rest went.
+// Results that were not written are an error, however well the rest went.
 int Finish(int exit_code) {
   const bool lost = std::ferror(stdout) != 0;
   const bool closed = std::fclose(stdout) == 0;

@@ -11,7 +11,7 @@
 namespace lockstep::tools {
 namespace {
 
-// How many letters must change to get from one word to the other.
+// The edit distance of two words.
 std::size_t Distance(absl::string_view a, absl::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -43,12 +43,12 @@ absl::Status Set(absl::CommandLineFlag& flag, absl::string_view value) {
   const auto refused = [&](absl::string_view why) {
     return absl::InvalidArgumentError(absl::StrCat(AsGiven(flag.Name(), value), why));
   };
-  // Abseil would take an optional one for not given.
+  // Abseil would take an empty value of an optional flag for none.
   if (value.empty()) return refused(absl::StrCat(": it needs a value: ", flag.Help()));
   std::string error;
   if (flag.ParseFrom(value, &error)) return absl::OkStatus();
   if (IsSwitch(flag)) return refused(": it must be true or false");
-  // Behind what Abseil says of it stands what the type says (flag_values.h).
+  // The type's own message (flag_values.h) follows Abseil's.
   const std::size_t own = error.rfind("; ");
   const bool ours = own != std::string::npos;
   return refused(absl::StrCat(ours ? " " : ": ", error.substr(ours ? own + 2 : 0)));

@@ -33,7 +33,7 @@ class Report {
          const std::vector<std::string>& notes = {});
 
   void Add(nlohmann::json row);
-  /// For what the JSON has beside the rows.
+  /// For entries beside the rows.
   nlohmann::json& document() { return document_; }
 
   /// Writes the JSON. kDataLoss: "wrong" elements, of the document's entry and the rows'.

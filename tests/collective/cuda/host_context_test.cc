@@ -157,7 +157,7 @@ TEST_CASE("a host that works in a driver context of its own finds it after every
           Must(create(&own, 0, device.index()) == CUDA_SUCCESS, "there is no context to be had"));
       const absl::Status status = CallsEverything(Gpus());
       const bool kept = Found::Now().context == own;
-      // A stream of that context is none that lockstep can work on.
+      // lockstep cannot work on a stream of that context.
       cudaStream_t stream = nullptr;
       cudaStreamCreate(&stream);
       const absl::Status adopted = Worker::Adopt(0, 1, device, Stream(device, stream)).status();

@@ -18,7 +18,7 @@ using testing::Says;
 using testing::TransportCase;
 using testing::Transports;
 
-// In lines, in tiles, and in parts of either.
+// Sizes that go in lines, in tiles, and in parts of either.
 constexpr std::int64_t kCounts[] = {1, 100'000, 1'000'000, 16'000'000};
 
 std::vector<TransportCase> OnGpus() {
@@ -31,7 +31,7 @@ absl::Status Must(bool holds, absl::string_view what) {
   return holds ? absl::OkStatus() : absl::InternalError(what);
 }
 
-// Gives an array of `count` floats on the worker's device; null takes it back.
+// Allocates `count` floats on the worker's device, or frees `back` unless it is null.
 using Memory = std::function<void*(Worker&, std::int64_t count, void* back)>;
 
 void* FromDefaultPool(Worker& worker, std::int64_t count, void* back) {
@@ -218,7 +218,7 @@ TEST_CASE("a group takes at most 64 MiB of each GPU, and says how much", "[gpu][
     }
     return all;
   };
-  // The first brings the contexts and the kernels.
+  // The first group makes the contexts and loads the kernels.
   auto first = Ranks::Create(2, {}, devices);
   REQUIRE_OK(first);
   const auto before = free_bytes();

@@ -75,11 +75,11 @@ TEST_CASE("a group's buffers take at most 56 MiB of a GPU by default, for two to
     const AllReduceTuning fitted = FitInMemory({}, ranks);
     INFO(ranks << " ranks: " << PeerBufferBytes(fitted, ranks) << " bytes");
     CHECK(PeerBufferBytes(fitted, ranks) <= 56 << 20);
-    // Not for nothing: what is on its way between two ranks is on its way between eight.
+    // Smaller tiles for more ranks: as much is in flight between eight ranks as between two.
     CHECK(PeerBufferBytes(fitted, ranks) >= 45 << 20);
     CHECK(fitted.push_tile_bytes % 128 == 0);
   }
-  // Two ranks have what was measured, and a tile never is less than a line.
+  // Two ranks have what was measured, and no tile is smaller than a line.
   CHECK(FitInMemory({}, 2).max_lines_bytes == AllReduceTuning{}.max_lines_bytes);
   CHECK(FitInMemory({}, 2).push_tile_bytes == AllReduceTuning{}.push_tile_bytes);
   CHECK(FitInMemory({.push_tile_bytes = 128}, 8).push_tile_bytes == 128);
@@ -139,7 +139,7 @@ TEST_CASE(
     }
     // Two halves, for every source but the owner itself.
     CHECK(layout.buffer_bytes(3) == 2 * 2 * layout.most_lines() * LinesLayout::kLineBytes);
-    // No warp has a place that no launch gives it.
+    // No warp has a slot that no launch uses.
     CHECK(layout.most_warps() ==
           std::max(1, layout.num_blocks(layout.most_bytes)) * layout.warps_per_block());
     CHECK(layout.num_blocks(layout.most_bytes) <= layout.most_blocks);
@@ -178,8 +178,8 @@ TEST_CASE("the tiles of all blocks cover every slot of a slice once, and fit the
 
 // The calls of all ranks, on int64 tensors of their own: each rank's part is [outer, width(rank)].
 struct Exchange {
-  Exchange(CollectiveKind kind, int num_ranks, std::int64_t outer, bool even) {
-    const auto ranks = static_cast<std::size_t>(num_ranks);
+  Exchange(CollectiveKind kind, int world_size, std::int64_t outer, bool even) {
+    const auto ranks = static_cast<std::size_t>(world_size);
     details.resize(ranks);
     for (std::size_t r = 0; r < ranks; ++r) {
       widths.push_back(even ? 6 : static_cast<std::int64_t>(r * 5 % 4));
@@ -187,14 +187,14 @@ struct Exchange {
     std::int64_t whole = 0;
     for (const std::int64_t width : widths) whole += width;
     for (std::size_t r = 0; r < ranks; ++r) {
-      CollectiveCall call{.kind = kind, .dtype = DType::kInt64, .root = num_ranks - 1};
+      CollectiveCall call{.kind = kind, .dtype = DType::kInt64, .root = world_size - 1};
       call.outer = outer;
       const bool scatters = kind == CollectiveKind::kReduceScatter;
       const bool gathers = kind == CollectiveKind::kAllGather;
       // Rank r sends widths[s] elements to each s in an uneven all-to-all.
       call.in_width = gathers ? widths[r] : whole;
       call.out_width = scatters                            ? widths[r]
-                       : kind == CollectiveKind::kAllToAll ? widths[r] * num_ranks
+                       : kind == CollectiveKind::kAllToAll ? widths[r] * world_size
                                                            : whole;
       received.push_back(std::vector<std::int64_t>(ranks, widths[r]));
       in.emplace_back(static_cast<std::size_t>(call.in_count()));

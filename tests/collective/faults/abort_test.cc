@@ -1,5 +1,5 @@
-// Groups that are aborted, healed and torn down: everyone is freed at once, told why, and can go
-// on.
+// Groups that are aborted, healed and torn down: all ranks are freed at once, are told why, and can
+// go on.
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -52,7 +52,8 @@ TEST_CASE(
   });
 }
 
-// What this process holds. Memory in pages; 0 under a sanitizer, which keeps what is freed.
+// The resources of this process. Memory is in pages, and 0 under a sanitizer, which keeps what is
+// freed.
 struct Resources {
   std::ptrdiff_t threads;
   std::ptrdiff_t files;
@@ -79,7 +80,7 @@ TEST_CASE("F37: a group fails and heals a thousand times, and neither threads no
     LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3));
     Resources before{};
     for (int cycle = 0; cycle < 1000; ++cycle) {
-      // By then everything that is kept has been made.
+      // By then everything that is kept for reuse exists.
       if (cycle == 300) before = Resources::Now();
       const absl::Status status =
           ranks.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
@@ -114,7 +115,7 @@ TEST_CASE("F39: a group destroyed while ranks wait frees them first", "[fault]")
         });
       }
       while (inside < 2) std::this_thread::yield();
-      // A rank may enter only while the group is there.
+      // A rank may enter only while the group exists.
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       barrier.reset();
       for (std::thread& thread : threads) thread.join();

@@ -1,5 +1,5 @@
-// Faults between groups, and in the middle of moving data: who is where is told, and nobody's
-// memory is touched once the call has returned.
+// Faults between groups, and while data moves: errors tell where each rank is, and no memory is
+// touched once the call has returned.
 #include <atomic>
 #include <stdexcept>
 #include <thread>
@@ -26,7 +26,7 @@ absl::Status EnterInOppositeOrder(int world_size) {
   });
   for (const absl::Status& status : statuses)
     LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(status, Code::kDeadlineExceeded, "did not arrive"));
-  // The group whose time is over first finds the other's ranks where they wait.
+  // The group that times out first finds the other's ranks where they wait.
   const auto tells = [&](const CollectiveBarrier& group, int first, absl::string_view where) {
     absl::Status told = absl::OkStatus();
     for (int rank = first; rank < world_size; rank += 2) {
@@ -69,7 +69,7 @@ absl::Status MoveUntilItFails(Communicator& comm, std::atomic<int>& moving) {
   }
 }
 
-// Returns soon after the ranks have begun to move, at another moment each time.
+// Returns soon after the ranks have begun to move data, at a different moment each time.
 void AwaitMoving(const std::atomic<int>& moving, int repeat) {
   while (moving < 8) std::this_thread::yield();
   std::this_thread::sleep_for(std::chrono::microseconds(repeat * 37 % 1500));

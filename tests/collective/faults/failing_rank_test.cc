@@ -1,5 +1,5 @@
-// A rank that fails or dies, in whatever way and at whatever moment: the others are freed at once
-// and told why, and the group can be healed.
+// A rank that fails or dies, in any way and at any moment: the others are freed at once and told
+// why, and the group can be healed.
 #include <pthread.h>
 #include <unistd.h>
 #if defined(__SANITIZE_ADDRESS__)
@@ -115,8 +115,7 @@ void MayBeCancelledNow() {
 
 void SleepCancellably() {
 #if defined(__SANITIZE_THREAD__)
-  // It puts a layer of its own around calls that block, which misses what a thread does that is
-  // unwound out of one.
+  // It wraps calls that block, and misses what a thread does after it is unwound out of one.
   pthread_testcancel();
 #else
   pause();

@@ -44,7 +44,8 @@ absl::Status Work(CollectiveBarrier& barrier) {
   return absl::OkStatus();
 }
 
-TEST_CASE("On threads of the host's own, who gives up is named to all at once, and Reset heals") {
+TEST_CASE(
+    "On the host's own threads, a rank that gives up is named to all at once, and Reset heals") {
   SURVIVES([]() -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, HostGroup(3));
     // The second time each rank has a failure to forget first.

@@ -38,7 +38,7 @@ std::vector<TransportCase> OnGpus() {
   return cases;
 }
 bool IsPeer(const TransportCase& transport) {
-  return transport.options.transport == TransportKind::kPeer || transport.most_ranks == 2;
+  return transport.options.transport == TransportKind::kPeer || transport.max_ranks == 2;
 }
 
 // Every rank finds the sum of `count` ones.

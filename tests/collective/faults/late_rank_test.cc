@@ -1,5 +1,4 @@
-// Ranks that are late, or never come: one verdict for all, in time, and nothing but time ends a
-// wait.
+// Ranks that are late, or never come: one verdict for all, in time; and only time ends a wait.
 #include <sched.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -194,8 +193,8 @@ TEST_CASE("F47: those who are left make a group of their own, and the one who wa
   });
 }
 
-// The wall clock jumps by an hour at every look while this is set. The executable's own function
-// goes before the C library's, also for the libraries.
+// The wall clock jumps by an hour at every look while this is set. The executable's function
+// replaces the C library's, for libraries too.
 std::atomic<bool> clock_jumps{false};
 
 TEST_CASE("F45: jumps of the wall clock do not end a wait, nor prolong it", "[fault]") {

@@ -27,15 +27,15 @@ absl::Status ForEachAllocation(Attempt attempt) {
   for (const bool alone : {true, false}) {
     bool failed = true;
     for (int k = 1; failed; ++k) {
-      LOCKSTEP_RETURN_IF_ERROR(Expect(k < kMostAllocations, "there is no end of allocations"));
-      const auto arm = [k, alone] { Arm(k, alone ? k : kMostAllocations); };
+      LOCKSTEP_RETURN_IF_ERROR(Expect(k < kMaxAllocations, "there is no end of allocations"));
+      const auto arm = [k, alone] { Arm(k, alone ? k : kMaxAllocations); };
       LOCKSTEP_ASSIGN_OR_RETURN(failed, attempt(arm));
     }
   }
   return absl::OkStatus();
 }
 
-// What an attempt without a rank gave: an error when an allocation failed, and only then.
+// For attempts without ranks: an error if an allocation failed, and only then.
 absl::StatusOr<bool> FailsIf(bool failed, const absl::Status& status) {
   LOCKSTEP_RETURN_IF_ERROR(failed ? ExpectStatus(status, Code::kResourceExhausted, "") : status);
   return failed;
@@ -77,8 +77,8 @@ absl::Status GoesOn(Ranks& ranks) {
 }
 
 // Carries out `calls` on every rank for each allocation. When one failed, every rank gets
-// kResourceExhausted, kAborted or `expected`; otherwise all get `expected`. A text that was made
-// in vain, because another rank was faster, may fail without effect.
+// kResourceExhausted, kAborted or `expected`; otherwise all get `expected`. A text that is not
+// needed, because another rank was faster, may fail without effect.
 absl::Status EveryRankIsTold(int world_size, Code expected, const Ranks::Body& calls) {
   LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(world_size, {.check_nan = true}));
   std::vector<absl::Status> told(static_cast<std::size_t>(world_size));
@@ -109,7 +109,7 @@ absl::Status EveryRankIsTold(int world_size, Code expected, const Ranks::Body& c
   return WorksWell(ranks);
 }
 
-// Adds up `count` elements, two at most.
+// Sums `count` elements, at most two.
 absl::Status AllReduceCount(Communicator& comm, std::int64_t count) {
   std::int64_t values[2] = {1, 1};
   const Tensor tensor = Tensor::View(values, {count}, DType::kInt64);
@@ -145,11 +145,10 @@ TEST_CASE("F24: memory runs out while a rank refuses its call", "[fault]") {
   });
 }
 
-// The monotonic clock runs ahead by so many seconds.
+// How many seconds the monotonic clock is ahead.
 std::atomic<std::int64_t> ahead{0};
 
-// Time is over for whoever waits on `threads` by now; those who sleep look at the clock when they
-// are woken.
+// Lets the waits of `threads` time out; sleeping threads look at the clock when they are woken.
 void EndTheirTime(absl::Span<const std::atomic<pthread_t>> threads) {
   ahead += 61;
   for (const auto& thread : threads) {
@@ -158,7 +157,7 @@ void EndTheirTime(absl::Span<const std::atomic<pthread_t>> threads) {
   std::this_thread::sleep_for(std::chrono::microseconds(50));
 }
 
-// Whoever is not in the round that timed out is told of it as of any failure.
+// A rank outside the round that timed out is told of it like of any failure.
 absl::Status AsTimeOut(const absl::Status& status) {
   const bool later = absl::StrContains(status.message(), "first cause: DEADLINE_EXCEEDED");
   return absl::IsAborted(status) && later ? absl::DeadlineExceededError("") : status;
@@ -264,7 +263,7 @@ struct RankMemory {
   std::vector<std::int64_t> in;
   std::vector<std::int64_t> out;
   std::vector<std::int64_t> counts;
-  // More axes than a shape has room for without memory of the heap.
+  // More axes than a shape holds without the heap.
   Tensor deep_in;
   Tensor deep_out;
 };
@@ -310,7 +309,7 @@ TEST_CASE("F24: steady state allocates nothing", "[fault]") {
         for (int i = 0; i < 300; ++i) LOCKSTEP_RETURN_IF_ERROR(body(worker, comm));
         return absl::OkStatus();
       };
-      Arm(kMostAllocations, kMostAllocations);
+      Arm(kMaxAllocations, kMaxAllocations);
       absl::Status status = ranks.Run(hundreds);
       for (int i = 0; i < 100; ++i) status.Update(ranks.Run(body));
       Disarm();

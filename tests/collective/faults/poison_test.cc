@@ -1,4 +1,4 @@
-// What a failed group says to those who call it again before it is reset: one text, on every rank.
+// What a failed group answers calls until it is reset: one text, on every rank.
 #include <atomic>
 #include <thread>
 
@@ -11,7 +11,7 @@ using namespace testing;  // NOLINT: a test's own vocabulary
 
 using Rank = std::function<absl::Status(Worker&, Communicator&)>;
 
-// All that a rank can ask of its group, and what each call is told.
+// Everything a rank can ask of its group, and the answer to each call.
 std::vector<std::pair<const char*, absl::Status>> AskEverything(Communicator& comm) {
   std::int64_t one = 1;
   const Tensor tensor = Tensor::View(&one, {1}, DType::kInt64);
@@ -39,7 +39,7 @@ absl::Status ToldAlike(Communicator& comm, const absl::Status& cause) {
   return absl::OkStatus();
 }
 
-// The ways for a group of three to fail; rank 1 is to blame.
+// The ways in which a group of three can fail; rank 1 is the culprit.
 struct Failure {
   const char* what;
   Code code;
@@ -107,7 +107,7 @@ TEST_CASE(
   });
 }
 
-TEST_CASE("after a time-out every rank is told one text, whoever's wait was over first") {
+TEST_CASE("after a time-out every rank is told one text, whichever rank's wait ended first") {
   SURVIVES([]() -> absl::Status {
     for (int repeat = 0; repeat < 5; ++repeat) {
       LOCKSTEP_ASSIGN_OR_RETURN(Ranks ranks, Ranks::Create(3, {.timeout = absl::Milliseconds(20)}));
@@ -120,7 +120,7 @@ TEST_CASE("after a time-out every rank is told one text, whoever's wait was over
       });
       const absl::Status cause = ranks.barrier->status();
       LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(cause, Code::kDeadlineExceeded, "did not arrive"));
-      // Not in the round: it is told as those are who call again.
+      // It is not in the round, and is told like a rank that calls again.
       LOCKSTEP_RETURN_IF_ERROR(
           ExpectStatus(statuses[1], Code::kAborted,
                        absl::StrCat("poisoned until Reset(); first cause: DEADLINE_EXCEEDED: ",
@@ -132,7 +132,8 @@ TEST_CASE("after a time-out every rank is told one text, whoever's wait was over
   });
 }
 
-TEST_CASE("ranks on the host's own threads are told the same, those who know and those who don't") {
+TEST_CASE(
+    "ranks on the host's own threads are told the same, whether or not they know of the failure") {
   SURVIVES([]() -> absl::Status {
     const std::vector<Stream> streams(3);
     LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(streams));
@@ -165,7 +166,7 @@ TEST_CASE("a rank that hears of a failure by a refused call, or by Synchronize, 
                                           "broadcast: the group is poisoned until"));
     LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(barrier->communicator(1).Synchronize(), Code::kAborted,
                                           "synchronize: the group is poisoned until Reset()"));
-    // They know of it, and are not stale when it is over.
+    // They know of the failure, so the reset does not make them stale.
     LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());
     std::thread other([&] { (void)barrier->communicator(1).Barrier(); });
     const absl::Status healed = barrier->communicator(0).Barrier();

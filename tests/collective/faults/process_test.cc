@@ -18,8 +18,8 @@ using Clock = std::chrono::steady_clock;
 
 void Nap() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
 
-// Set in a child forked beside other threads, whose stacks the leak checker cannot find there: it
-// would take all that they hold for leaked.
+// Set in a child forked beside other threads: the leak checker cannot find their stacks there, and
+// would report all that they hold.
 bool leaks_unknown = false;
 
 // In a forked child: every call on what the parent made is refused, and all of it can be freed.
@@ -90,7 +90,7 @@ TEST_CASE("F43: in a forked child every call is refused at once, and the parent 
   });
 }
 
-// ThreadSanitizer itself crashes when a thread that forked ends in the child.
+// ThreadSanitizer crashes when a thread that forked ends in the child.
 #if !defined(__SANITIZE_THREAD__)
 TEST_CASE("F43: a child forked inside a task ends when its task does", "[fault]") {
   SURVIVES([]() -> absl::Status {
@@ -157,12 +157,12 @@ TEST_CASE(
         const absl::Status cause = ranks.barrier->status();
         for (std::size_t rank = 0; rank < size; ++rank) {
           LOCKSTEP_RETURN_IF_ERROR(Expect(num_ok[rank] == num_ok[0], "some ranks went on"));
-          // Whoever comes late is told in other words, which hold the first cause.
+          // A late rank is told in other words, which contain the first cause.
           const absl::Status& status = statuses[rank];
           LOCKSTEP_RETURN_IF_ERROR(Expect(status.ok() == cause.ok(), "the verdicts differ"));
           LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(status, status.code(), cause.message()));
         }
-        // The last rank may have come just as the time was over.
+        // The last rank may have arrived just as time ran out.
         if (!cause.ok())
           LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(cause, Code::kDeadlineExceeded, "0.1 s"));
         LOCKSTEP_RETURN_IF_ERROR(ranks.barrier->Reset());
@@ -235,7 +235,7 @@ TEST_CASE("F48: the main thread exits the process while ranks wait", "[fault]") 
   }
 }
 
-TEST_CASE("F48: the process exits while threads of the host's own wait", "[fault]") {
+TEST_CASE("F48: the process exits while the host's own threads wait", "[fault]") {
   ExitsAtOnce([]() -> absl::Status {
     static std::unique_ptr<CollectiveBarrier> barrier;
     LOCKSTEP_ASSIGN_OR_RETURN(barrier, CollectiveBarrier::Create(std::vector<Stream>(3)));

@@ -16,7 +16,7 @@ namespace {
 
 using namespace testing;  // NOLINT: a test's own vocabulary
 
-// A thread that is sent SIGUSR1 stands still while this is set.
+// A thread that receives SIGUSR1 stands still while this is set.
 std::atomic<bool> hold{false};
 std::atomic<bool> held{false};
 
@@ -98,7 +98,7 @@ TEST_CASE("a reset that waits for a rank goes on as soon as that has left") {
     resetter.join();
     LOCKSTEP_RETURN_IF_ERROR(Expect(!early, "the group was reset under a rank"));
     LOCKSTEP_RETURN_IF_ERROR(healed);
-    // A second one, of a healthy group, waits for nobody.
+    // A second reset, of a healthy group, waits for nobody.
     return rank.group->Reset();
   });
 }
@@ -106,7 +106,7 @@ TEST_CASE("a reset that waits for a rank goes on as soon as that has left") {
 constexpr std::size_t kPageBytes = 4096;
 void* page = nullptr;
 
-// Whoever touches the page first stands still, and then may.
+// The first thread that touches the page stands still, and then goes on.
 void OpenPage(int) {
   StandStill(0);
   mprotect(page, kPageBytes, PROT_READ | PROT_WRITE);
@@ -148,7 +148,7 @@ TEST_CASE(
   });
 }
 
-// The time for which a core was this thread's.
+// This thread's CPU time.
 std::chrono::microseconds CpuTime() {
   rusage usage{};
   getrusage(RUSAGE_THREAD, &usage);
@@ -189,7 +189,7 @@ TEST_CASE("a group split off a split group hears of its own ranks' tasks, and of
       LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
       switch (worker.rank()) {
         case 3:
-          // Ranks 1 and 2 have ended their tasks by then, and are none of this group.
+          // Ranks 1 and 2 have ended their tasks by then, and are not in this group.
           LOCKSTEP_RETURN_IF_ERROR(grandchild->Barrier());
           undisturbed = true;
           waited = grandchild->Barrier();

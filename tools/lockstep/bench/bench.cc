@@ -75,11 +75,11 @@ absl::StatusOr<std::int64_t> ParseBytes(absl::string_view text) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"", shown, "\" is not a size in bytes such as 1024, 4K, 64M or 1G"));
   }
-  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  constexpr std::int64_t kMax = std::int64_t{1} << 62;
   std::int64_t bytes = 0;
-  if (!absl::SimpleAtoi(digits, &bytes) || bytes > kMost >> shift) {
+  if (!absl::SimpleAtoi(digits, &bytes) || bytes > kMax >> shift) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", shown, "\" is out of range: sizes are from 0 to ", kMost, " bytes"));
+        absl::StrCat("\"", shown, "\" is out of range: sizes are from 0 to ", kMax, " bytes"));
   }
   return bytes << shift;
 }

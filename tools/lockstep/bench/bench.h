@@ -13,7 +13,7 @@
 
 namespace lockstep::tools {
 
-/// Who takes turns with lockstep, on GPUs.
+/// What is measured in turns with lockstep, on GPUs.
 enum class BenchPeer : unsigned char {
   kNone,
   kNccl,           // on the same buffers
@@ -21,7 +21,7 @@ enum class BenchPeer : unsigned char {
 };
 
 /// For tests of the checkers: called by each rank's thread with a result before it is looked at,
-/// and may change it. In a program there is none.
+/// and may change it. The program itself sets none.
 using Spoil = std::function<void(int rank, const Tensor& result)>;
 
 /// The network of `lockstep bench mlp`: hidden -> inner -> GELU -> hidden, and its inputs.
@@ -52,7 +52,7 @@ struct BenchOptions {
   bool tune = false;
   MlpBenchOptions mlp;
   int groups = 1;  // that do the same at once; the slowest counts
-  int busy = 0;    // threads that compute meanwhile
+  int busy = 0;    // threads that keep cores busy meanwhile
   Spoil spoil = nullptr;
 };
 
@@ -63,7 +63,7 @@ struct Times {
   double p50 = 0;
   double p99 = 0;
 };
-/// All zero where there are none.
+/// All zeros if there are none.
 Times Summarize(std::vector<double> microseconds);
 /// The smallest value that at least that share of the sorted values do not exceed (nearest rank).
 double Percentile(const std::vector<double>& sorted, double share);
@@ -72,8 +72,8 @@ double Percentile(const std::vector<double>& sorted, double share);
 /// and "limits".
 extern const std::vector<const char*> kBenchNames;
 
-/// Runs one benchmark and writes its table, or its JSON, to stdout.
-/// kInvalidArgument: a name or size that cannot be. kDataLoss: a result was wrong.
+/// Runs one benchmark and writes its table, or its JSON, to stdout. kInvalidArgument: a name or
+/// size that is not possible. kDataLoss: a result was wrong.
 absl::Status Bench(const std::string& name, const BenchOptions& options);
 
 /// The parts of Bench.
@@ -82,7 +82,8 @@ absl::Status BenchBarrier(const BenchOptions& options);
 absl::Status BenchExecutor(const BenchOptions& options);
 /// From nothing to the first sum of all ranks, the first time in a process and later.
 absl::Status BenchStartup(const BenchOptions& options);
-/// ParallelMlp's forward pass, alone and with the backward pass, and what it is held against.
+/// ParallelMlp's forward pass, alone and with the backward pass, compared with its products alone
+/// and with NCCL.
 absl::Status BenchMlp(const BenchOptions& options);
 /// What the links, the copy engines and launches of these GPUs can do, and what the order of a sum
 /// costs. kUnavailable: this build has no CUDA. kDataLoss: a sum was wrong.

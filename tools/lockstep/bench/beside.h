@@ -11,7 +11,7 @@
 
 namespace lockstep::tools {
 
-/// Threads that compute without a pause for as long as this lives.
+/// Threads that compute without a pause while this object lives.
 class BusyThreads {
  public:
   explicit BusyThreads(int count);

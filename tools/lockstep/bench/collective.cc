@@ -8,7 +8,7 @@
 namespace lockstep::tools {
 namespace {
 
-// Those that do the same at once, each with ranks of its own. The first has the peer.
+// Groups that run the benchmark at once, each with its own ranks. The first has the peer.
 using Groups = std::vector<BenchGroup>;
 
 absl::StatusOr<Groups> MakeGroups(const BenchOptions& options) {
@@ -71,7 +71,7 @@ nlohmann::json ToJson(const CollectiveRow& row, const BenchOptions& options) {
   return json;
 }
 
-// All groups at once; the slowest counts, and what is wrong in any.
+// All groups at once: the times of the slowest, and what is wrong in all.
 absl::StatusOr<CollectiveRow> MeasureAll(CollectiveKind kind, const BenchOptions& options,
                                          const Groups& groups, std::int64_t bytes) {
   std::vector<CollectiveRow> rows(groups.size());

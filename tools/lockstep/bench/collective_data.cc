@@ -9,7 +9,7 @@
 namespace lockstep::tools {
 namespace {
 
-// All bits of the result depend on all of both.
+// Every bit of the result depends on every bit of both arguments.
 std::uint64_t Mixed(int rank, std::int64_t index) {
   std::uint64_t bits = static_cast<std::uint64_t>(index) * 1000 + static_cast<std::uint64_t>(rank);
   bits = (bits ^ bits >> 32) * 0xD6E8FEB86659FD93;

@@ -23,7 +23,7 @@ CollectiveSize SizeFor(CollectiveKind kind, std::int64_t bytes, DType dtype, int
 /// What crosses each link, over what a rank asked for (nccl-tests, doc/PERFORMANCE.md).
 double BusFactor(CollectiveKind kind, int ranks);
 
-/// Whether elements of different ranks are combined: the others only carry them.
+/// Whether the collective combines elements of different ranks; the others only move them.
 bool Reduces(CollectiveKind kind);
 
 /// Element `index` of the rank's input; T is the element type of a DType. Integers come from all of

@@ -13,11 +13,11 @@ namespace lockstep::tools {
 namespace {
 
 // Long enough that the skew of the ranks' starts, a few microseconds, does not count; short enough
-// that contestants alternate while the machine is the same.
+// that contestants alternate before the machine changes.
 constexpr double kLeastRoundMicroseconds = 2e3;
 constexpr double kRoundMicroseconds = 8e3;
 // More makes graphs slow to build.
-constexpr int kMostCalls = 200;
+constexpr int kMaxCalls = 200;
 constexpr int kProbeCalls = 10;
 
 // The time between two marks on a stream; on the CPU, whose work is done when its call returns, by
@@ -71,7 +71,7 @@ class DeviceRounds::Contestant {
     const double each = std::max(microseconds, 0.1);
     calls_ = options.calls > 0 ? options.calls
                                : static_cast<int>(std::clamp(kRoundMicroseconds / each, 1.0,
-                                                             static_cast<double>(kMostCalls)));
+                                                             static_cast<double>(kMaxCalls)));
     if (options.calls == 0) {
       repeats_ = std::max(1, static_cast<int>(std::ceil(kLeastRoundMicroseconds / each / calls_)));
     }

@@ -17,8 +17,8 @@ struct DeviceRoundsOptions {
   int warmup = 0;
   /// Calls per round; 0: as many as take some milliseconds.
   int calls = 0;
-  /// Rest after a round, in times of the round. What draws more power than a GPU may is slowed down
-  /// otherwise, by as much as what ran before has warmed it up.
+  /// The pause after a round, as a multiple of its time. Without one, a GPU at its power limit
+  /// slows down, by an amount that depends on what ran before.
   double rest = 0;
 };
 

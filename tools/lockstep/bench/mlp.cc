@@ -12,10 +12,10 @@ namespace lockstep::tools {
 namespace {
 
 constexpr int kRounds = 7;
-// As long as that, an H100 stays below its power limit.
+// With a pause this long, an H100 stays below its power limit.
 constexpr double kRest = 3;
 
-// The contestants in the order of their numbers.
+// The contestants, by number.
 std::vector<DeviceRounds::Queue> Contestants(const BenchGroup& group, RankMlp& mlp) {
   std::vector<DeviceRounds::Queue> queues = {[&mlp] { return mlp.Forward().status(); },
                                              [&mlp] { return mlp.QueueProducts(); },

@@ -28,7 +28,7 @@ struct Contestant {
   std::function<absl::StatusOr<double>(int)> measure;
 };
 
-// Everyone in turn, round after round; the first is ours.
+// The contestants take turns, round after round; the first is ours.
 absl::Status Compete(const std::string& title, const BenchOptions& options,
                      const Executor& executor, const std::vector<Contestant>& contestants) {
   std::vector<std::vector<double>> microseconds(contestants.size());
@@ -142,7 +142,7 @@ struct BarrierGroup {
 
 using Groups = std::vector<std::unique_ptr<BarrierGroup>>;
 
-// All groups at once, each as often; the slowest counts.
+// All groups at once, the same number of times; the slowest counts.
 Contestant MakeContestant(std::string name, const Groups& groups,
                           std::function<absl::Status(BarrierGroup&, int)> meet) {
   return {std::move(name),

@@ -66,7 +66,7 @@ absl::StatusOr<std::int64_t> RankBench::CountWrong(const CollectiveBuffers& buff
     for (std::int64_t i = 0; i < found.size(); ++i) {
       const T expected =
           ExpectedAt<T>(kind_, options_.op, worker_.rank(), worker_.world_size(), size_, i);
-      // By their bits, which are promised: a NaN is no other number's equal, nor -0 that of 0.
+      // By their bits, which are promised: NaN differs from every number, and -0 from 0.
       wrong += std::memcmp(found.data<T>() + i, &expected, sizeof(T)) != 0;
     }
   });

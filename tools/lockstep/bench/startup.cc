@@ -12,7 +12,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// After the first.
+// More starts after the first.
 constexpr int kRounds = 5;
 constexpr std::int64_t kCount = 256;
 

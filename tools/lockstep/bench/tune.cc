@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::int64_t kKilobyte = 1 << 10;
 constexpr std::int64_t kMegabyte = 1 << 20;
-// Past this lines are not worth a try: they carry half the payload.
-constexpr std::int64_t kMostLinesBytes = 16 * kMegabyte;
+// Above this, lines are not worth trying: half of what they carry is payload.
+constexpr std::int64_t kMaxLinesBytes = 16 * kMegabyte;
 
 class Tuner {
  public:
@@ -65,9 +65,9 @@ class Tuner {
   // The largest size from which on lines are slower than tiles at every larger one.
   absl::StatusOr<std::int64_t> Crossover(AllReduceTuning tuning) {
     std::vector<std::int64_t> sizes;
-    for (std::int64_t bytes = 64 * kKilobyte; bytes <= kMostLinesBytes; bytes *= 2)
+    for (std::int64_t bytes = 64 * kKilobyte; bytes <= kMaxLinesBytes; bytes *= 2)
       sizes.push_back(bytes);
-    tuning.max_lines_bytes = kMostLinesBytes;
+    tuning.max_lines_bytes = kMaxLinesBytes;
     LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> lines, Measure(tuning, sizes));
     tuning.max_lines_bytes = 0;
     LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> push, Measure(tuning, sizes));
@@ -86,7 +86,7 @@ std::vector<AllReduceTuning> LinesCandidates() {
   for (const int threads : {128, 256, 512}) {
     for (const int blocks : {66, 132, 264}) {
       AllReduceTuning tuning;
-      tuning.max_lines_bytes = kMostLinesBytes;
+      tuning.max_lines_bytes = kMaxLinesBytes;
       tuning.lines_threads = threads;
       tuning.lines_blocks = blocks;
       candidates.push_back(tuning);

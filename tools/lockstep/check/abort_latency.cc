@@ -17,9 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kMostDelayMicroseconds = 500;
+constexpr int kMaxDelayMicroseconds = 500;
 
-// Threads made from now on share `cores` cores, until this goes.
+// Threads made while this lives share `cores` cores.
 class CoreLimit {
  public:
   explicit CoreLimit(int cores) {
@@ -60,7 +60,7 @@ absl::StatusOr<AbortLatency> MeasureAbortLatency(
   std::vector<double> microseconds(static_cast<std::size_t>(waiters));
   std::vector<double> all;
   for (int i = 0; i < aborts; ++i) {
-    const std::chrono::microseconds delay(random() % kMostDelayMicroseconds);
+    const std::chrono::microseconds delay(random() % kMaxDelayMicroseconds);
     std::atomic<Clock::time_point> aborted = Clock::time_point();
     LOCKSTEP_RETURN_IF_ERROR(executor->Run([&](Worker& worker) {
       if (worker.rank() == waiters) {

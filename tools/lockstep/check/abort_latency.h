@@ -17,12 +17,12 @@ struct AbortLatency {
   double max = 0;
 };
 
-/// Aborts the group, as one that is measured.
+/// Aborts the group with the status that MeasureAbortLatency expects.
 void AbortOnce(CollectiveBarrier& barrier);
 
 /// One rank of `world_size` on the CPU aborts `aborts` times, at moments between the others'
-/// arrival and their sleep; all of them share `cores` cores, or all that there are if 0. kInternal:
-/// a rank that waited got something else than the abort. `abort` is another one for tests.
+/// arrival and their sleep; all of them share `cores` cores, or all cores if 0. kInternal: a
+/// waiting rank got something other than the abort. Tests pass another `abort`.
 absl::StatusOr<AbortLatency> MeasureAbortLatency(
     int world_size, int cores, int aborts,
     const std::function<void(CollectiveBarrier&)>& abort = AbortOnce);

@@ -70,7 +70,7 @@ struct Resources {
     return now;
   }
 
-  // How many of the three have grown.
+  // How many of the three have grown since `before`.
   std::int64_t GrownSince(const Resources& before) const {
     return (threads > before.threads) + (descriptors > before.descriptors) +
            (memory_bytes > before.memory_bytes + kMemorySlack);
@@ -105,7 +105,7 @@ void Add(const EpisodePlan& plan, std::uint64_t seed, const EpisodeFindings& fin
   }
 }
 
-// Ranks that all have that time-out.
+// Ranks, and a group of them with this time-out.
 struct Group {
   absl::Duration timeout;
   std::unique_ptr<Executor> executor;

@@ -13,10 +13,10 @@ struct CampaignOptions {
   int world_size = 2;
   std::uint64_t seed = 1;
   absl::Duration length = absl::Seconds(10);
-  /// What the child may take beyond that.
+  /// How much longer than `length` the child may take.
   absl::Duration grace = absl::Seconds(60);
-  /// After so many episodes everything has been done once, and what is kept for later is there:
-  /// what there is more of in the end has leaked. At least one more is run, whatever the length.
+  /// After this many episodes everything has been done once, and what is kept for reuse exists:
+  /// what grows from then on has leaked. At least one more episode is run, whatever the length.
   int warm_up = 100;
   Spoil spoil = nullptr;
 };
@@ -24,19 +24,20 @@ struct CampaignOptions {
 /// What became of one world size's mishaps.
 struct CampaignResult {
   std::int64_t episodes = 0;
-  /// Whose verdicts and results are all right.
+  /// Rounds whose verdicts and results are all right.
   std::int64_t good_rounds = 0;
-  /// By Mishap. kNone and kLate are none, and have to go unnoticed.
+  /// By Mishap. kNone and kLate are not faults, and must go unnoticed.
   std::array<std::int64_t, kNumMishaps> happened = {};
   std::array<std::int64_t, kNumMishaps> survived = {};
   std::int64_t split_verdicts = 0;
   std::int64_t wrong_results = 0;
-  /// Episodes after which this machine was slower than the short time-out of the healed group.
+  /// Episodes after which the healed group timed out once more, because this machine was too slow
+  /// for its short time-out.
   std::int64_t slow = 0;
-  /// Threads, file descriptors or memory that there are more of in the end.
+  /// How many of threads, file descriptors and memory have grown by the end.
   std::int64_t leaks = 0;
   std::int64_t hangs = 0;
-  /// The first thing that was not right, with the seed of its episode.
+  /// The first thing that went wrong, with the seed of its episode.
   std::string first_failure;
 
   bool good() const;

@@ -67,7 +67,7 @@ Json Row(int world_size, const CampaignResult& result) {
           {"slow", result.slow}};
 }
 
-// What happened to all of them, by what it was.
+// All results together, by mishap.
 Json ByMishap(const std::vector<CampaignResult>& results) {
   Json rows = Json::array();
   for (std::size_t kind = 0; kind < kNumMishaps; ++kind) {

@@ -9,10 +9,10 @@
 namespace lockstep::tools {
 namespace {
 
-// Aborts from outside, at moments of their own, until they are joined.
-class Outsiders {
+// Threads that are not ranks and abort at random moments.
+class Aborters {
  public:
-  Outsiders(const EpisodePlan& plan, CollectiveBarrier& barrier) {
+  Aborters(const EpisodePlan& plan, CollectiveBarrier& barrier) {
     if (plan.mishap != Mishap::kAborts) return;
     std::mt19937_64 random(plan.seed + 1000);
     for (int i = 1 + Draw(random, 3); i > 0; --i) {
@@ -79,11 +79,11 @@ Outcome Execute(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& 
   Outcome outcome;
   for (int rank = 0; rank < executor.world_size(); ++rank)
     outcome.ranks.emplace_back(plan, barrier, timeout, rank);
-  Outsiders outsiders(plan, barrier);
+  Aborters aborters(plan, barrier);
   outcome.ran = executor.Run([&](Worker& worker) {
     return outcome.ranks[static_cast<std::size_t>(worker.rank())].Run(worker);
   });
-  outsiders.Join();
+  aborters.Join();
   outcome.cause = barrier.status();
   return outcome;
 }
@@ -102,7 +102,7 @@ void Count(const EpisodePlan& plan, const Outcome& outcome, EpisodeFindings& fin
   for (const EpisodeRank& rank : outcome.ranks) findings.wrong_results += rank.wrong_results();
 }
 
-// What contradicts the promises.
+// What breaks a promise, if anything.
 absl::Status Judge(const EpisodePlan& plan, const Outcome& outcome) {
   const auto wrong = [&](absl::string_view what) {
     return absl::InternalError(absl::StrCat(what, "; Run returned ", outcome.ran.ToString(),
@@ -144,7 +144,7 @@ EpisodeFindings RunEpisode(const EpisodePlan& plan, Executor& executor, Collecti
   for (bool again = true; again;) {
     const Outcome healed = Execute(healthy, executor, barrier, timeout);
     Count(healthy, healed, findings);
-    // A group whose waits are short is only as good as the machine: it has to work in the end.
+    // Where waits are short, a slow machine can fail the group again: it has to work in the end.
     again = MustTimeOut(plan.mishap) && absl::IsDeadlineExceeded(healed.cause);
     findings.slow |= again;
     if (!again) findings.survived.Update(Judge(healthy, healed));

@@ -23,8 +23,8 @@ struct EpisodeFindings {
 };
 
 /// Runs `plan`, looks at the verdicts of all ranks and all elements of all results, heals the group
-/// and looks whether it computes again. `timeout` is the group's: short where the plan has to time
-/// out, else longer than any rank may be kept from running.
+/// and checks that it computes again. `timeout` is the group's: short where the plan has to time
+/// out, otherwise longer than a busy machine keeps any rank from running.
 EpisodeFindings RunEpisode(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& barrier,
                            absl::Duration timeout);
 

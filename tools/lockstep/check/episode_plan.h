@@ -16,28 +16,28 @@ inline int Draw(std::mt19937_64& random, int below) {
   return std::uniform_int_distribution<int>(0, below - 1)(random);
 }
 
-/// What goes wrong, on one rank, instead of one of its calls.
+/// What goes wrong on one rank, in place of one of its calls.
 enum class Mishap : unsigned char {
   kNone,
   kLate,          // comes when the others have waited for a while
   kError,         // its task returns an error
   kException,     // its task throws
   kThreadEnds,    // its thread ends
-  kNeverArrives,  // stays away until the others have given up
-  kTooLate,       // comes then
+  kNeverArrives,  // stays away until the others have given up, and for good
+  kTooLate,       // arrives after the others have given up
   kWrongCount,
   kWrongDtype,
   kWrongReduction,
   kWrongKind,
   kNullPointer,
-  kSkips,   // makes one call less
+  kSkips,   // makes one call fewer
   kExtra,   // makes one call more
-  kAborts,  // goes on, while one to three threads from outside abort at moments of their own
+  kAborts,  // goes on, while one to three other threads abort at random moments
 };
 constexpr int kNumMishaps = 15;
 absl::string_view Name(Mishap mishap);
-/// Whether a wait has to run out. With no other mishap may one, however slow the machine is: those
-/// are for a group whose time-out is out of reach.
+/// Whether a wait has to time out. With every other mishap none may, however slow the machine is:
+/// those run in a group with a long time-out.
 bool MustTimeOut(Mishap mishap);
 
 /// One collective of all ranks.
@@ -52,10 +52,10 @@ struct EpisodeCall {
 struct EpisodePlan {
   std::vector<EpisodeCall> calls;
   Mishap mishap = Mishap::kNone;
-  /// The rank that it happens to, and in place of which of its calls.
+  /// The rank that it happens to, and the call that it replaces.
   int rank = 0;
   int at = 0;
-  /// Of the delays.
+  /// Seeds the delays.
   std::uint64_t seed = 0;
   Spoil spoil = nullptr;
 };

@@ -16,24 +16,24 @@ absl::Status EpisodeRank::Run(Worker& worker) {
   const bool mine = worker.rank() == plan_.rank;
   for (int i = 0; i < static_cast<int>(plan_.calls.size()); ++i) {
     const EpisodeCall& call = plan_.calls[static_cast<std::size_t>(i)];
-    Dawdle();
+    DelayAtRandom();
     if (mine && i == plan_.at) {
-      LOCKSTEP_RETURN_IF_ERROR(Suffer(worker, comm, call));
+      LOCKSTEP_RETURN_IF_ERROR(CallWithMishap(worker, comm, call));
     } else {
-      LOCKSTEP_RETURN_IF_ERROR(Note(comm, Make(worker, comm, call)));
+      LOCKSTEP_RETURN_IF_ERROR(Record(comm, CallAndCheck(worker, comm, call)));
     }
     if (left_) return absl::OkStatus();
   }
-  return mine && plan_.mishap == Mishap::kExtra ? Note(comm, comm.Barrier()) : absl::OkStatus();
+  return mine && plan_.mishap == Mishap::kExtra ? Record(comm, comm.Barrier()) : absl::OkStatus();
 }
 
-void EpisodeRank::Dawdle() {
+void EpisodeRank::DelayAtRandom() {
   const int how = Draw(random_, 8);
   if (how == 0) absl::SleepFor(absl::Microseconds(Draw(random_, 300)));
   for (int turns = how < 3 ? Draw(random_, 20) : 0; turns > 0; --turns) std::this_thread::yield();
 }
 
-absl::Status EpisodeRank::Suffer(Worker& worker, Communicator& comm, EpisodeCall call) {
+absl::Status EpisodeRank::CallWithMishap(Worker& worker, Communicator& comm, EpisodeCall call) {
   switch (plan_.mishap) {
     case Mishap::kLate:
       absl::SleepFor(std::min(timeout_ / 8, absl::Milliseconds(6)));
@@ -61,10 +61,10 @@ absl::Status EpisodeRank::Suffer(Worker& worker, Communicator& comm, EpisodeCall
       call.op = call.op == ReduceOp::kMin ? ReduceOp::kMax : ReduceOp::kMin;
       break;
     case Mishap::kWrongKind:
-      return Note(comm, comm.Barrier());
+      return Record(comm, comm.Barrier());
     case Mishap::kNullPointer: {
       const Tensor nothing = Tensor::View(nullptr, {16}, DType::kFloat32, worker.device());
-      return Note(comm, comm.AllReduce(nothing, nothing));
+      return Record(comm, comm.AllReduce(nothing, nothing));
     }
     case Mishap::kSkips:
       return absl::OkStatus();
@@ -73,10 +73,11 @@ absl::Status EpisodeRank::Suffer(Worker& worker, Communicator& comm, EpisodeCall
     case Mishap::kAborts:
       break;
   }
-  return Note(comm, Make(worker, comm, call));
+  return Record(comm, CallAndCheck(worker, comm, call));
 }
 
-absl::Status EpisodeRank::Make(Worker& worker, Communicator& comm, const EpisodeCall& call) {
+absl::Status EpisodeRank::CallAndCheck(Worker& worker, Communicator& comm,
+                                       const EpisodeCall& call) {
   BenchOptions options;
   options.dtype = call.dtype;
   options.op = call.op;
@@ -91,7 +92,7 @@ absl::Status EpisodeRank::Make(Worker& worker, Communicator& comm, const Episode
   return absl::OkStatus();
 }
 
-absl::Status EpisodeRank::Note(Communicator& comm, absl::Status verdict) {
+absl::Status EpisodeRank::Record(Communicator& comm, absl::Status verdict) {
   verdicts_.push_back(verdict);
   if (!verdict.ok()) worked_on_ = comm.Barrier().ok();
   return verdict;

@@ -11,8 +11,8 @@
 
 namespace lockstep::tools {
 
-/// Makes the calls of a plan, suffers its mishap if it is this rank's, and keeps every verdict. Run
-/// by the rank's thread; read when the Run is over. What it is given must outlive it.
+/// Makes the calls of a plan, with its mishap if it is this rank's, and keeps every verdict. Run by
+/// the rank's thread; read when the Run is over. The arguments must outlive it.
 class EpisodeRank {
  public:
   /// The text of a planned error or exception.
@@ -29,15 +29,15 @@ class EpisodeRank {
   /// One per call that returned.
   const std::vector<absl::Status>& verdicts() const { return verdicts_; }
   int wrong_results() const { return wrong_results_; }
-  /// A call on the failed group was not refused.
+  /// Whether a call on the failed group was not refused.
   bool worked_on() const { return worked_on_; }
 
  private:
-  // Ranks come in changing orders: at once, after a while of running, or of sleeping.
-  void Dawdle();
-  absl::Status Suffer(Worker& worker, Communicator& comm, EpisodeCall call);
-  absl::Status Make(Worker& worker, Communicator& comm, const EpisodeCall& call);
-  absl::Status Note(Communicator& comm, absl::Status verdict);
+  // Makes ranks arrive in varying orders: at once, or after running or sleeping for a while.
+  void DelayAtRandom();
+  absl::Status CallWithMishap(Worker& worker, Communicator& comm, EpisodeCall call);
+  absl::Status CallAndCheck(Worker& worker, Communicator& comm, const EpisodeCall& call);
+  absl::Status Record(Communicator& comm, absl::Status verdict);
 
   const EpisodePlan& plan_;
   CollectiveBarrier& barrier_;

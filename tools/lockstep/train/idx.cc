@@ -9,8 +9,8 @@
 namespace lockstep::tools {
 namespace {
 
-constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
-constexpr std::size_t kMostAxes = 4;
+constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
+constexpr std::size_t kMaxAxes = 4;
 
 // Fashion-MNIST's own mean and deviation, of pixels in [0, 1].
 constexpr float kMean = 0.2860f;
@@ -25,7 +25,7 @@ std::uint32_t BigEndian(const std::uint8_t* bytes) {
          std::uint32_t{bytes[2]} << 8 | bytes[3];
 }
 
-// The extents, and their product, which is at most kMostBytes.
+// The extents, and their product, which is at most kMaxBytes.
 absl::Status ReadHeader(const std::string& path, UnpackedFile& file,
                         std::vector<std::uint32_t>& extents, std::size_t& product) {
   std::uint8_t magic[4];
@@ -33,27 +33,27 @@ absl::Status ReadHeader(const std::string& path, UnpackedFile& file,
   if (got < sizeof(magic))
     return Bad(path, absl::StrCat("has ", got, " bytes"), "an IDX header has at least 8");
   const std::size_t num_axes = magic[3];
-  if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || num_axes < 1 || num_axes > kMostAxes) {
+  if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || num_axes < 1 || num_axes > kMaxAxes) {
     return Bad(path, absl::StrCat("begins with the number ", BigEndian(magic)),
                "an IDX file of bytes begins with 2049 to 2052");
   }
-  std::uint8_t bytes[4 * kMostAxes];
+  std::uint8_t bytes[4 * kMaxAxes];
   LOCKSTEP_ASSIGN_OR_RETURN(const std::size_t header, file.Read(bytes, 4 * num_axes));
   if (header < 4 * num_axes)
     return Bad(path, "ends inside its header", absl::StrCat(num_axes, " extents are needed"));
   std::uint64_t elements = 1;
   for (std::size_t axis = 0; axis < num_axes; ++axis) {
     extents.push_back(BigEndian(bytes + 4 * axis));
-    // Below 2^62 as long as every product so far was within the limit; an extent of 0 does not
-    // excuse the others.
+    // Below 2^62 as long as every product so far was within the limit; an extent of 0 does not hide
+    // that the others are too large.
     elements *= std::max<std::uint64_t>(extents.back(), 1);
-    if (elements > kMostBytes) return Bad(path, "claims more than 1 GiB", "image sets are smaller");
+    if (elements > kMaxBytes) return Bad(path, "claims more than 1 GiB", "image sets are smaller");
   }
   product = std::find(extents.begin(), extents.end(), 0u) == extents.end() ? elements : 0;
   return absl::OkStatus();
 }
 
-// Grows with what is there, not with what the header claims.
+// Grows with the file, not with what its header claims.
 absl::Status ReadBody(const std::string& path, UnpackedFile& file, std::size_t length,
                       std::vector<std::uint8_t>& bytes) {
   constexpr std::size_t kStep = std::size_t{4} << 20;
@@ -73,7 +73,7 @@ absl::Status ReadBody(const std::string& path, UnpackedFile& file, std::size_t l
              : Bad(path, "goes on after its last byte", absl::StrCat("its header says ", length));
 }
 
-// The file itself, or its gzipped form if that is what there is.
+// The file itself, or its gzipped form if only that exists.
 std::string FindFile(const std::string& directory, const std::string& name) {
   const std::string plain = absl::StrCat(directory, "/", name);
   struct stat info;

@@ -1,5 +1,5 @@
-// Reads image sets in the IDX format (LeCun's MNIST page), gzipped or plain: outside bytes,
-// believed in nothing.
+// Reads image sets in the IDX format (LeCun's MNIST page), gzipped or plain. Nothing in a file is
+// trusted.
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_IDX_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_IDX_H_
 
@@ -22,7 +22,7 @@ struct IdxArray {
 /// broken gzip (UnpackedFile); the message names the file.
 absl::StatusOr<IdxArray> ReadIdx(const std::string& path);
 
-/// Images as rows of numbers, and what they show.
+/// Images as rows of numbers, and their labels.
 struct Dataset {
   std::int64_t num_images = 0;
   std::int64_t num_pixels = 0;
@@ -35,7 +35,7 @@ extern const char* const kFashionMnistDirectory;
 
 /// Reads `<prefix>-images-idx3-ubyte` and `<prefix>-labels-idx1-ubyte`, with or without .gz, from a
 /// directory; prefix is "train" or "t10k". Errors as ReadIdx, and kInvalidArgument when images and
-/// labels do not go together.
+/// labels do not match.
 absl::StatusOr<Dataset> ReadDataset(const std::string& directory, const std::string& prefix);
 
 }  // namespace lockstep::tools

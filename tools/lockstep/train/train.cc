@@ -13,7 +13,7 @@
 namespace lockstep::tools {
 namespace {
 
-// A bar that moves where stderr is a terminal, else a line per tenth.
+// A moving bar where stderr is a terminal, otherwise a line per tenth.
 class Progress {
  public:
   Progress(std::string label, const TrainOptions& options)

@@ -8,9 +8,9 @@
 namespace lockstep::tools {
 
 /// Trains input -> ColumnParallelLinear -> activation -> RowParallelLinear -> softmax
-/// cross-entropy, tells per epoch how it went on stdout, and shows its progress on stderr.
-/// kNotFound, kInvalidArgument: no such image set, or a bad one. kDataLoss: `verify` found more
-/// than rounding.
+/// cross-entropy, writes a line per epoch to stdout, and progress to stderr. kNotFound,
+/// kInvalidArgument: no such image set, or a bad one. kDataLoss: `verify` found a difference that
+/// rounding does not explain.
 absl::Status Train(const TrainOptions& options);
 
 }  // namespace lockstep::tools

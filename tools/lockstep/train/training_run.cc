@@ -116,7 +116,7 @@ class RankTraining {
     return report;
   }
 
-  // The images as a tensor of the network's type, and what they show, on the rank's device.
+  // The images as a tensor of the network's type, and their labels, on the rank's device.
   absl::Status Load(const Dataset& data, absl::Span<const std::int64_t> picked, Tensor& x,
                     Tensor& labels) {
     const auto rows = static_cast<std::int64_t>(picked.size());
@@ -135,7 +135,7 @@ class RankTraining {
     return Bring(DType::kInt32, labels);
   }
 
-  // Replaces a tensor in the host's memory by one on the rank's device, unless it serves as it is.
+  // Replaces a tensor in host memory by one on the rank's device, unless it can be used as it is.
   absl::Status Bring(DType dtype, Tensor& tensor) {
     if (worker_.device().is_cpu() && tensor.dtype() == dtype) return absl::OkStatus();
     LOCKSTEP_ASSIGN_OR_RETURN(Tensor there, worker_.Empty(tensor.shape(), dtype));

@@ -16,8 +16,8 @@ struct EpochResult {
   double learning_rate = 0;  // of its last step
   double accuracy = 0;       // share of the test images, after the epoch
   double samples_per_s = 0;
-  // Shares of the threads' time of training, averaged over the ranks; they add up to 1. On GPUs,
-  // where a call returns when its work is queued, they tell nothing of the devices.
+  // Shares of the threads' training time, averaged over the ranks; they add up to 1. On GPUs, where
+  // calls return once their work is queued, they say nothing about the devices.
   double computing = 0;
   double reducing = 0;
   double waiting = 0;
@@ -34,7 +34,7 @@ struct TrainingResult {
   std::vector<double> weights;  // all full parameters, one after the other
 };
 
-/// Trains on all ranks of `executor`, whatever the options say of it.
+/// Trains on all ranks of `executor`, not on those that the options name.
 absl::StatusOr<TrainingResult> RunTraining(Executor& executor, const TrainOptions& options,
                                            const Dataset& train, const Dataset& test,
                                            const TrainingObserver& observer);

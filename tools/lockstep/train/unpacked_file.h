@@ -1,4 +1,4 @@
-// The bytes of a file, unpacked on the way where it is gzip.
+// The bytes of a file, decompressed while reading if it is gzip.
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_UNPACKED_FILE_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_UNPACKED_FILE_H_
 
@@ -14,15 +14,15 @@
 
 namespace lockstep::tools {
 
-/// Its first two bytes tell whether a file is gzip (RFC 1952), not its name. Then it is one member
-/// or more, each whole and right by its checksum, and nothing else: what gzip(1) would pass over
-/// behind the last one, the zeros of a tape archiver too, is an error here.
+/// The first two bytes decide whether a file is gzip (RFC 1952), not its name. It must then be one
+/// or more members, each complete and with the right checksum, and nothing else: trailing bytes
+/// that gzip(1) would ignore, such as the zeros of a tape archive, are an error here.
 class UnpackedFile {
  public:
-  /// kNotFound: there is none. kInvalidArgument: no regular file, or one that cannot be read.
+  /// kNotFound: there is none. kInvalidArgument: not a regular file, or not readable.
   static absl::StatusOr<UnpackedFile> Open(const std::string& path);
 
-  /// Up to `length` bytes, and how many there were: fewer at the end of the file alone.
+  /// Reads up to `length` bytes and returns how many: fewer only at the end of the file.
   /// kInvalidArgument: broken gzip, or it cannot be read.
   absl::StatusOr<std::size_t> Read(std::uint8_t* to, std::size_t length);
 
@@ -38,7 +38,7 @@ class UnpackedFile {
   };
 
   UnpackedFile() = default;
-  // Reads on where all that was read has been used. At the end of the file nothing is left.
+  // Reads on once everything read has been used. At the end of the file nothing is available.
   absl::Status Refill();
   absl::Status BeginGzip();
   absl::Status Inflate(std::uint8_t*& to, std::size_t& left);
@@ -47,7 +47,7 @@ class UnpackedFile {
   std::string path_;
   std::unique_ptr<std::FILE, CloseFile> file_;
   std::vector<std::uint8_t> buffer_;
-  // Of buffer_, what has not been used yet.
+  // The part of buffer_ that has not been used yet.
   std::uint8_t* next_ = nullptr;
   std::size_t available_ = 0;
   // Null for a plain file.

@@ -7,7 +7,7 @@
 namespace lockstep::tools {
 namespace {
 
-// The larger one, where a NaN is larger than anything.
+// The larger of the two; NaN is larger than everything.
 double Larger(double a, double b) { return std::isnan(a) || a > b ? a : b; }
 
 absl::Status WithinOf(absl::string_view what, double found, double allowed) {
@@ -33,11 +33,11 @@ Difference Compare(const TrainingResult& a, const TrainingResult& b) {
 }
 
 Difference LargestAllowed(const TrainOptions& options) {
-  // Shards round their parts of a sum before these are added up.
+  // Shards round their parts of a sum before they are added up.
   if (IsReducedPrecision(options.dtype)) return {.loss = 0.05, .weight = 0.5};
-  // GELU is smooth, and carries rounding on as it is; ReLU has a kink, where a last bit decides
-  // whether a unit is on, and learning amplifies that. Over three epochs of Fashion-MNIST, one rank
-  // against four: 6e-8 and 3e-5 in the losses (tools/lockstep/README.md).
+  // GELU is smooth, so rounding stays small; ReLU has a kink, where the last bit decides whether a
+  // unit is on, and learning amplifies that. Over three epochs of Fashion-MNIST, one rank against
+  // four: 6e-8 and 3e-5 in the losses (tools/lockstep/README.md).
   if (options.activation == Activation::kGelu) return {.loss = 1e-5, .weight = 1e-2};
   return {.loss = 1e-2, .weight = 0.5};
 }

@@ -1,4 +1,4 @@
-// `lockstep train --verify`: whether a run over several ranks is the run of one.
+// `lockstep train --verify`: whether several ranks train as one does.
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_VERIFY_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_VERIFY_H_
 
@@ -6,16 +6,18 @@
 
 namespace lockstep::tools {
 
-/// The largest of two runs, or the largest that is allowed: of an epoch's loss, and of a weight.
+/// The largest difference between two runs, or the largest allowed: in an epoch's loss, and in a
+/// weight.
 struct Difference {
   double loss = 0;
   double weight = 0;
 };
 
-/// Not finite where a value of either run is not, or where one run has a value more.
+/// Not finite if a value of either run is not, or if the runs have different numbers of values.
 Difference Compare(const TrainingResult& a, const TrainingResult& b);
 
-/// What rounding may grow to over such a run, far below what a wrong gradient, bias or shard gives.
+/// What rounding may amount to over such a run, far below the effect of a wrong gradient, bias or
+/// shard.
 Difference LargestAllowed(const TrainOptions& options);
 
 /// kDataLoss, with both numbers, where `found` is not within `allowed`.

@@ -50,7 +50,7 @@ double MicrosecondsEach(Clock::time_point start, int repeats) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
 }
 
-// A barrier of processes that sleeps, so that it takes no core from those that are being measured.
+// A barrier of sleeping processes: it takes no core from those being measured.
 void SleepUntilAllAreHere() {
   MPI_Request request;
   MPI_Ibarrier(MPI_COMM_WORLD, &request);

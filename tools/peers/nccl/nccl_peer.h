@@ -21,7 +21,7 @@ std::string NcclVersion();
 ///     return nccl->Queue(worker, CollectiveKind::kAllReduce, ReduceOp::kSum, in, out);
 ///   });
 ///
-/// Destroy it when no rank has work of it queued, and no graph of it lives.
+/// Destroy it only when none of its work is queued on any rank and no graph holds any.
 class NcclPeer {
  public:
   /// With `symmetric`, Empty() gives memory registered in a symmetric window. Sets NCCL_NVLS_ENABLE

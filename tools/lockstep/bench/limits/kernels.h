@@ -24,7 +24,7 @@ struct EightInputs {
 };
 
 /// out = the sum of eight bfloat16 arrays of `bytes` bytes each, a multiple of 16, on one GPU; in
-/// float32, rounded once. The kernels of the two orders differ in nothing else.
+/// float32, rounded once. The two kernels differ in nothing else.
 cudaError_t LaunchSumEight(const EightInputs& inputs, void* out, std::int64_t bytes, SumOrder order,
                            int num_blocks, cudaStream_t stream);
 

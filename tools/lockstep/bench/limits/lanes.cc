@@ -11,7 +11,7 @@ namespace {
 
 using internal::cuda::DeviceGuard;
 
-constexpr double kMostRepeats = 200;
+constexpr double kMaxRepeats = 200;
 constexpr int kPattern = 0x5A;
 
 }  // namespace
@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<Times>> LimitLanes::MeasureInTurns(
     LOCKSTEP_RETURN_IF_ERROR(lanes->Round(how.least).status());
     LOCKSTEP_ASSIGN_OR_RETURN(const double probe, lanes->Round(how.least));
     repeats.push_back(
-        static_cast<int>(std::clamp(how.microseconds / probe, double(how.least), kMostRepeats)));
+        static_cast<int>(std::clamp(how.microseconds / probe, double(how.least), kMaxRepeats)));
   }
   std::vector<std::vector<double>> rounds(contestants.size());
   for (int round = 0; round < how.rounds; ++round) {

@@ -13,19 +13,20 @@
 
 namespace lockstep::tools {
 
-/// Memory of a GPU, or of the host that all GPUs copy from and to without a detour; not zeros.
+/// Memory of a GPU, or pinned memory of the host that all GPUs copy from and to directly; filled
+/// with a pattern.
 absl::StatusOr<std::shared_ptr<void>> DeviceMemory(Device device, std::int64_t bytes);
 absl::StatusOr<std::shared_ptr<void>> PinnedMemory(Device device, std::int64_t bytes);
 
-/// How long is measured: so many rounds of about so long. Lanes start some microseconds after each
-/// other, which must not count.
+/// How long to measure: this many rounds of about this length. Lanes start a few microseconds
+/// apart, which must not matter.
 struct LimitRounds {
   int rounds = 7;
   double microseconds = 8e3;
-  /// Operations of a round at least, and of the two that come before and do not count.
+  /// The fewest operations of a round, and the number in the two uncounted ones before.
   int least = 5;
 };
-/// For those who wait for the answer: some milliseconds in all.
+/// For callers that wait for the answer: a few milliseconds in all.
 inline constexpr LimitRounds kFewRounds = {.rounds = 3, .microseconds = 1e3, .least = 1};
 
 /// Work that lanes do side by side, each on a stream of its own.

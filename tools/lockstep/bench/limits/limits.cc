@@ -21,10 +21,10 @@ namespace {
 using internal::cuda::DeviceGuard;
 
 constexpr std::int64_t kSizes[] = {64 << 20, 256 << 20};
-// A graph of so many empty kernels is replayed.
+// The number of empty kernels in a graph that is replayed.
 constexpr int kEmptyKernels = 200;
 
-// Of `bytes` that one operation moves in each direction, 0 if it moves nothing.
+// `bytes` is what one operation moves in each direction, 0 if it moves nothing.
 void Add(Report& report, absl::string_view name, const std::string& devices, std::int64_t bytes,
          const Times& times) {
   report.Add({{"name", std::string(name)},
@@ -41,7 +41,7 @@ std::string Join(const std::vector<Device>& devices) {
   });
 }
 
-// To and from pinned host memory, both at once, on all the devices at once.
+// To and from pinned host memory at once, on all devices at once.
 absl::StatusOr<Times> HostCopies(const std::vector<Device>& devices, std::int64_t bytes) {
   LimitLanes lanes;
   const auto size = static_cast<std::size_t>(bytes);
@@ -119,7 +119,7 @@ absl::Status MeasureAlone(Device device, Report& report) {
   LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies({device}, report));
   for (const std::int64_t bytes : kSizes) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Times times, LocalCopy(device, bytes));
-    // Local memory has no directions: read and written count together.
+    // Local memory has no directions: what is read and what is written are added up.
     Add(report, "local, read + write", device.ToString(), 2 * bytes, times);
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const Times times, EmptyKernel(device));

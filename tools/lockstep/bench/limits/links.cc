@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t kBytes = 64 << 20;
 
-// As a group of the two does it when it chooses its transport.
+// As a group of the two does when it chooses its transport.
 absl::Status ProvePair(Device a, Device b) {
   return internal::cuda::ProvePeerAccess({a, b}, /*spoil=*/false);
 }

@@ -13,10 +13,10 @@ using internal::cuda::DeviceGuard;
 
 constexpr std::int64_t kBytes = 16 << 20;
 constexpr std::int64_t kCount = kBytes / static_cast<std::int64_t>(sizeof(BFloat16));
-// The arrays repeat themselves.
+// The arrays repeat with this period.
 constexpr std::int64_t kPeriod = 4096;
 
-// Two large numbers that cancel swallow the small ones between them: other ones in every order.
+// Two large numbers that cancel absorb the small ones between them: different ones in each order.
 BFloat16 ValueAt(int input, std::int64_t index) {
   const std::int64_t role = (input * 3 + index) % 8;
   if (role == 0 || role == 2) return BFloat16::FromFloat(role == 0 ? 0x1p27f : -0x1p27f);

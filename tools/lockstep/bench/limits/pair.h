@@ -10,7 +10,7 @@
 
 namespace lockstep::tools {
 
-/// Two GPUs, and memory on both, not zeros: each sends from `in` to the other's `out`.
+/// Two GPUs, and memory on both, filled with a pattern: each sends from `in` to the other's `out`.
 struct LimitPair {
   Device devices[2];
   std::shared_ptr<void> in[2];
@@ -27,7 +27,8 @@ absl::StatusOr<LimitPair> MakePair(Device a, Device b, std::int64_t bytes);
 absl::Status LetReach(Device a, Device b);
 
 /// Both directions at once by kernels, for GPUs that reach each other: each reads its peer's
-/// memory, or writes to it. With the number of blocks that is fastest, or it would be no limit.
+/// memory, or writes to it. With the fastest number of blocks, since anything slower is not the
+/// limit.
 absl::StatusOr<Times> KernelCopies(const LimitPair& pair, bool writes);
 
 /// Both directions at once by the copy engines.
