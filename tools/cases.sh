@@ -10,7 +10,7 @@ list_cases() {
   [ -z "$list" ] || sed 's/[][,\\]/\\&/g' <<<"$list"
 }
 
-# run_cases NAME LIMIT_S COMMAND ...: counts one, and prints a line; the output where it fails.
+# run_cases NAME LIMIT_S COMMAND ...: adds one and prints a line, with the output if it fails.
 run_cases() {
   local name=$1 limit=$2 output start=$SECONDS
   shift 2

@@ -2,7 +2,7 @@
 passed=0
 failed=0
 
-# count PASSED FAILED; pass TEXT and fail TEXT count one, and say so in a line.
+# count PASSED FAILED adds both; pass TEXT and fail TEXT add one and print a line.
 count() {
   passed=$((passed + $1))
   failed=$((failed + $2))
