@@ -93,20 +93,15 @@ absl::Status CheckParts(Calls calls) {
                    whole, "; ", WhatEachAsked(calls)));
 }
 
-std::int64_t CountFor(const std::int64_t* counts, std::int64_t width, std::size_t rank,
-                      std::size_t num_ranks) {
-  return counts != nullptr ? counts[rank] : width / static_cast<std::int64_t>(num_ranks);
-}
-
 // What s sends to r must be what r expects from s.
 absl::Status CheckExchange(Calls calls) {
   if (calls[0]->kind != CollectiveKind::kAllToAll) return absl::OkStatus();
-  for (std::size_t s = 0; s < calls.size(); ++s) {
-    for (std::size_t r = 0; r < calls.size(); ++r) {
-      const std::int64_t sent =
-          CountFor(calls[s]->send_counts(), calls[s]->in_width, r, calls.size());
+  const int ranks = static_cast<int>(calls.size());
+  for (int s = 0; s < ranks; ++s) {
+    for (int r = 0; r < ranks; ++r) {
+      const std::int64_t sent = calls[static_cast<std::size_t>(s)]->SentTo(r, ranks).count;
       const std::int64_t expected =
-          CountFor(calls[r]->receive_counts(), calls[r]->out_width, s, calls.size());
+          calls[static_cast<std::size_t>(r)]->ReceivedFrom(s, ranks).count;
       if (sent == expected) continue;
       return absl::FailedPreconditionError(absl::StrCat("all_to_all: rank ", s, " sends ", sent,
                                                         " elements to rank ", r, ", which expects ",
@@ -116,22 +111,22 @@ absl::Status CheckExchange(Calls calls) {
   return absl::OkStatus();
 }
 
-struct Range {
+struct Bytes {
   std::uintptr_t begin;
   std::uintptr_t end;
-  bool Overlaps(const Range& other) const { return begin < other.end && other.begin < end; }
+  bool Overlaps(const Bytes& other) const { return begin < other.end && other.begin < end; }
 };
 
-Range MakeRange(const void* data, std::int64_t count, DType dtype) {
+Bytes BytesOf(const void* data, std::int64_t count, DType dtype) {
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
   return {begin, begin + static_cast<std::uintptr_t>(count) * SizeOf(dtype)};
 }
 
 // Only the root's input of a broadcast is read.
-Range InputOf(const CollectiveCall& call, std::size_t rank) {
+Bytes InputOf(const CollectiveCall& call, std::size_t rank) {
   const bool unread =
       call.kind == CollectiveKind::kBroadcast && static_cast<std::size_t>(call.root) != rank;
-  return MakeRange(call.in, unread ? 0 : call.in_count(), call.dtype);
+  return BytesOf(call.in, unread ? 0 : call.in_count(), call.dtype);
 }
 
 // A rank may scatter into, or gather from, its own part of the whole, and no other part.
@@ -141,10 +136,10 @@ absl::Status CheckInPlace(Calls calls) {
   std::int64_t offset = 0;
   for (std::size_t rank = 0; rank < calls.size(); ++rank) {
     const CollectiveCall& call = *calls[rank];
-    const Range in = MakeRange(call.in, call.in_count(), call.dtype);
-    const Range out = MakeRange(call.out, call.out_count(), call.dtype);
-    const Range whole = scatter ? in : out;
-    const Range part = scatter ? out : in;
+    const Bytes in = BytesOf(call.in, call.in_count(), call.dtype);
+    const Bytes out = BytesOf(call.out, call.out_count(), call.dtype);
+    const Bytes whole = scatter ? in : out;
+    const Bytes part = scatter ? out : in;
     const std::uintptr_t own =
         whole.begin + static_cast<std::uintptr_t>(offset) * SizeOf(call.dtype);
     if (in.Overlaps(out) && (call.outer != 1 || part.begin != own)) {
@@ -161,12 +156,11 @@ absl::Status CheckInPlace(Calls calls) {
 
 absl::Status CheckOverlap(Calls calls) {
   for (std::size_t writer = 0; writer < calls.size(); ++writer) {
-    const Range out =
-        MakeRange(calls[writer]->out, calls[writer]->out_count(), calls[writer]->dtype);
+    const Bytes out = BytesOf(calls[writer]->out, calls[writer]->out_count(), calls[writer]->dtype);
     for (std::size_t other = 0; other < calls.size(); ++other) {
       if (other == writer) continue;
-      const bool outputs = out.Overlaps(
-          MakeRange(calls[other]->out, calls[other]->out_count(), calls[other]->dtype));
+      const bool outputs =
+          out.Overlaps(BytesOf(calls[other]->out, calls[other]->out_count(), calls[other]->dtype));
       if (!outputs && !out.Overlaps(InputOf(*calls[other], other))) continue;
       return absl::InvalidArgumentError(absl::StrCat(
           calls[writer]->Describe(), ": the output of rank ", writer, " overlaps the ",

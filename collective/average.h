@@ -25,8 +25,8 @@ struct ExactSum<std::int32_t> {
   LOCKSTEP_HOST_DEVICE void Add(std::int32_t value) { sum += value; }
   /// The sum is below 2^53, and its quotient further from the next whole number than float64
   /// rounds: exact, and quicker than a division of 64 bits.
-  LOCKSTEP_HOST_DEVICE std::int32_t Average(int num_ranks) const {
-    return static_cast<std::int32_t>(static_cast<double>(sum) / num_ranks);
+  LOCKSTEP_HOST_DEVICE std::int32_t Average(int world_size) const {
+    return static_cast<std::int32_t>(static_cast<double>(sum) / world_size);
   }
 };
 
@@ -41,19 +41,19 @@ struct ExactSum<std::int64_t> {
     high += value >> 32;
     low += value & (kDigit - 1);
   }
-  LOCKSTEP_HOST_DEVICE std::int64_t Average(int num_ranks) const {
+  LOCKSTEP_HOST_DEVICE std::int64_t Average(int world_size) const {
     std::int64_t upper = high + (low >> 32);
     std::int64_t lower = low & (kDigit - 1);
-    if (upper == static_cast<std::int32_t>(upper)) return (upper * kDigit + lower) / num_ranks;
+    if (upper == static_cast<std::int32_t>(upper)) return (upper * kDigit + lower) / world_size;
     // The magnitude, divided digit by digit.
     const bool negative = upper < 0;
     if (negative) {
       upper = -upper - (lower != 0);
       lower = -lower & (kDigit - 1);
     }
-    const std::uint64_t rest = static_cast<std::uint64_t>(upper % num_ranks * kDigit + lower);
-    const std::uint64_t magnitude = static_cast<std::uint64_t>(upper / num_ranks) * kDigit +
-                                    rest / static_cast<std::uint64_t>(num_ranks);
+    const std::uint64_t rest = static_cast<std::uint64_t>(upper % world_size * kDigit + lower);
+    const std::uint64_t magnitude = static_cast<std::uint64_t>(upper / world_size) * kDigit +
+                                    rest / static_cast<std::uint64_t>(world_size);
     return static_cast<std::int64_t>(negative ? 0 - magnitude : magnitude);
   }
 };
@@ -75,10 +75,10 @@ struct Downscale {
 };
 
 template <typename C>
-LOCKSTEP_HOST_DEVICE constexpr Downscale<C> DownscaleFor(int num_ranks) {
+LOCKSTEP_HOST_DEVICE constexpr Downscale<C> DownscaleFor(int world_size) {
   C power = 1;
-  while (power < static_cast<C>(num_ranks)) power *= 2;
-  return {1 / power, static_cast<C>(num_ranks) / power};
+  while (power < static_cast<C>(world_size)) power *= 2;
+  return {1 / power, static_cast<C>(world_size) / power};
 }
 
 template <typename C>

@@ -89,11 +89,10 @@ absl::StatusOr<std::unique_ptr<CollectiveBarrier>> CollectiveBarrier::Create(
 }
 
 CollectiveBarrier::CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group)
-    : group_(std::move(group)) {
+    : group_(std::move(group)), no_rank_(std::make_unique<NoRank>(group_->world_size())) {
   for (int rank = 0; rank < group_->world_size(); ++rank) {
     communicators_.push_back(std::make_unique<internal::LocalCommunicator>(group_, rank));
   }
-  communicators_.push_back(std::make_unique<NoRank>(group_->world_size()));
 }
 
 CollectiveBarrier::~CollectiveBarrier() {
@@ -107,8 +106,8 @@ CollectiveBarrier::~CollectiveBarrier() {
 int CollectiveBarrier::world_size() const { return group_->world_size(); }
 
 Communicator& CollectiveBarrier::communicator(int rank) {
-  const int index = rank >= 0 && rank < world_size() ? rank : world_size();
-  return *communicators_[static_cast<std::size_t>(index)];
+  if (rank < 0 || rank >= world_size()) return *no_rank_;
+  return *communicators_[static_cast<std::size_t>(rank)];
 }
 
 void CollectiveBarrier::Abort(const absl::Status& cause) {

@@ -109,8 +109,9 @@ class CollectiveBarrier {
   explicit CollectiveBarrier(std::shared_ptr<internal::LocalGroup> group);
 
   std::shared_ptr<internal::LocalGroup> group_;
-  // One per rank, then the end of no rank.
+  // The ends of the ranks, and of one that does not exist.
   std::vector<std::unique_ptr<Communicator>> communicators_;
+  std::unique_ptr<Communicator> no_rank_;
 };
 
 }  // namespace lockstep

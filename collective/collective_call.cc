@@ -1,5 +1,6 @@
 #include "lockstep/collective/collective_call.h"
 
+#include <numeric>
 #include <vector>
 
 #include "absl/strings/str_join.h"
@@ -58,6 +59,13 @@ std::string Arguments(const CollectiveCall& call) {
   return absl::StrCat(text, ")");
 }
 
+// Runs follow each other, equal ones unless counts are given.
+CollectiveCall::Run RunOf(const std::int64_t* counts, std::int64_t width, int rank,
+                          int world_size) {
+  if (counts == nullptr) return {width / world_size * rank, width / world_size};
+  return {std::accumulate(counts, counts + rank, std::int64_t{0}), counts[rank]};
+}
+
 }  // namespace
 
 absl::string_view Name(CollectiveKind kind) {
@@ -102,6 +110,13 @@ absl::StatusOr<ReduceOp> ParseReduceOp(absl::string_view name) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat("reduction \"", name, "\": there are sum, avg, prod, min and max"));
+}
+
+CollectiveCall::Run CollectiveCall::SentTo(int rank, int world_size) const {
+  return RunOf(send_counts(), in_width, rank, world_size);
+}
+CollectiveCall::Run CollectiveCall::ReceivedFrom(int rank, int world_size) const {
+  return RunOf(receive_counts(), out_width, rank, world_size);
 }
 
 std::string CollectiveCall::Describe() const {

@@ -88,6 +88,14 @@ struct CollectiveCall {
   std::int64_t in_count() const { return outer * in_width; }
   std::int64_t out_count() const { return outer * out_width; }
   bool in_place() const { return in == out && in_width > 0; }
+  /// all_to_all of `world_size` ranks: which elements of the input go to `rank`, and which of the
+  /// output come from it.
+  struct Run {
+    std::int64_t offset;
+    std::int64_t count;
+  };
+  Run SentTo(int rank, int world_size) const;
+  Run ReceivedFrom(int rank, int world_size) const;
   const std::int64_t* send_counts() const {
     return details == nullptr ? nullptr : details->send_counts;
   }

@@ -4,15 +4,13 @@
 
 #include "absl/container/inlined_vector.h"
 #include "lockstep/collective/reduce_tree.h"
-#include "lockstep/collective/transport.h"
+#include "lockstep/collective/shares.h"
 
 namespace lockstep::internal {
 namespace {
 
 // Between two looks at whether the round has failed: about 50 us of moving.
 constexpr std::int64_t kStepBytes = 256 << 10;
-// Slices meet at multiples of this many elements, so that no two ranks write one cache line.
-constexpr std::int64_t kSliceElements = 64;
 // A rank that writes this much or more writes past the cache: what it reads and writes, twice this,
 // would not stay in it. On a Xeon with 2 MiB of L2 a core, float32 sums of two ranks lose a fifth
 // by it at 1 MiB and win a third at 1.5 MiB.
@@ -57,12 +55,9 @@ void Identity(const Round& round) {
 void AllReduce(const Round& round) {
   const CollectiveCall& mine = round.mine();
   const std::int64_t count = mine.in_count();
-  const std::int64_t ranks = round.world_size();
-  const std::int64_t lines = (count + kSliceElements - 1) / kSliceElements;
-  const std::int64_t begin = std::min(count, lines * round.rank / ranks * kSliceElements);
-  const std::int64_t end = std::min(count, lines * (round.rank + 1) / ranks * kSliceElements);
+  const auto [begin, end] = SliceOf(count, round.rank, round.world_size());
   const bool streaming =
-      count * static_cast<std::int64_t>(SizeOf(mine.dtype)) * ranks > kStreamingBytes;
+      count * static_cast<std::int64_t>(SizeOf(mine.dtype)) * round.world_size() > kStreamingBytes;
   Inputs inputs(round.calls.size());
   Outputs outputs(round.calls.size());
   InSteps(round, begin, end, [&](std::int64_t at, std::int64_t length) {
@@ -77,14 +72,15 @@ void AllReduce(const Round& round) {
 // This rank's part of every row, from all inputs into its own output.
 void ReduceScatter(const Round& round) {
   const CollectiveCall& mine = round.mine();
-  std::int64_t offset = 0;
-  for (int r = 0; r < round.rank; ++r)
-    offset += round.calls[static_cast<std::size_t>(r)]->out_width;
-  Inputs inputs(round.calls.size());
+  Inputs parts;
+  for (int r = 0; r < round.world_size(); ++r) {
+    parts.push_back(PullOf(round, round.rank, r).from.data);
+  }
+  Inputs inputs(parts.size());
   for (std::int64_t row = 0; row < mine.outer; ++row) {
     InSteps(round, 0, mine.out_width, [&](std::int64_t at, std::int64_t length) {
-      for (std::size_t r = 0; r < round.calls.size(); ++r) {
-        inputs[r] = At(round.calls[r]->in, row * mine.in_width + offset + at, mine.dtype);
+      for (std::size_t r = 0; r < parts.size(); ++r) {
+        inputs[r] = At(parts[r], row * mine.in_width + at, mine.dtype);
       }
       void* const output = At(mine.out, row * mine.out_width + at, mine.dtype);
       ReduceTree(mine.dtype, mine.op, inputs, {&output, 1}, length, /*streaming=*/false);
@@ -94,64 +90,26 @@ void ReduceScatter(const Round& round) {
 }
 
 // Every rank pulls: it reads far memory and writes its own.
-void AllGather(const Round& round) {
-  const CollectiveCall& mine = round.mine();
-  std::int64_t offset = 0;
-  for (const CollectiveCall* from : round.calls) {
-    for (std::int64_t row = 0; row < mine.outer; ++row) {
-      CopySteps(round, At(from->in, row * from->in_width, mine.dtype),
-                At(mine.out, row * mine.out_width + offset, mine.dtype), from->in_width);
+void PullAll(const Round& round) {
+  const DType dtype = round.mine().dtype;
+  for (int giver = 0; giver < round.world_size(); ++giver) {
+    const auto [from, to] = PullOf(round, round.rank, giver);
+    for (std::int64_t row = 0; row < to.rows(); ++row) {
+      CopySteps(round, At(from.data, row * from.pitch, dtype), At(to.data, row * to.pitch, dtype),
+                to.width);
     }
-    offset += from->in_width;
     if (round.failed()) return;
   }
 }
 
-void Broadcast(const Round& round) {
-  const CollectiveCall& mine = round.mine();
-  CopySteps(round, round.calls[static_cast<std::size_t>(mine.root)]->in, mine.out,
-            mine.out_count());
-}
-
-// Where the part for, or from, `rank` begins, and how long it is.
-struct Part {
-  std::int64_t offset;
-  std::int64_t count;
-};
-Part PartOf(const std::int64_t* counts, std::int64_t width, int rank, int world_size) {
-  if (counts == nullptr) return {width / world_size * rank, width / world_size};
-  std::int64_t offset = 0;
-  for (int r = 0; r < rank; ++r) offset += counts[r];
-  return {offset, counts[rank]};
-}
-
-void AllToAll(const Round& round) {
-  const CollectiveCall& mine = round.mine();
-  for (int s = 0; s < round.world_size(); ++s) {
-    const CollectiveCall& from = *round.calls[static_cast<std::size_t>(s)];
-    const Part sent = PartOf(from.send_counts(), from.in_width, round.rank, round.world_size());
-    const Part received = PartOf(mine.receive_counts(), mine.out_width, s, round.world_size());
-    CopySteps(round, At(from.in, sent.offset, mine.dtype),
-              At(mine.out, received.offset, mine.dtype), sent.count);
-    if (round.failed()) return;
-  }
-}
-
-// Ranks r and s swap the parts that they have for each other: the lower rank the first half, the
-// higher the second.
 void AllToAllInPlace(const Round& round) {
-  const CollectiveCall& mine = round.mine();
-  const std::int64_t part = mine.out_width / round.world_size();
-  for (int s = 0; s < round.world_size(); ++s) {
-    if (s == round.rank) continue;
-    char* here = static_cast<char*>(At(mine.out, part * s, mine.dtype));
-    char* there = static_cast<char*>(
-        At(round.calls[static_cast<std::size_t>(s)]->out, part * round.rank, mine.dtype));
-    const std::int64_t half = part / 2;
-    const std::int64_t begin = round.rank < s ? 0 : half;
-    const std::int64_t end = round.rank < s ? half : part;
-    InSteps(round, begin, end, [&](std::int64_t at, std::int64_t length) {
-      const auto size = static_cast<std::int64_t>(SizeOf(mine.dtype));
+  const auto size = static_cast<std::int64_t>(SizeOf(round.mine().dtype));
+  for (int other = 0; other < round.world_size(); ++other) {
+    if (other == round.rank) continue;
+    const Swap swap = SwapOf(round, other);
+    char* const here = static_cast<char*>(swap.mine);
+    char* const there = static_cast<char*>(swap.others);
+    InSteps(round, 0, swap.count, [&](std::int64_t at, std::int64_t length) {
       std::swap_ranges(here + at * size, here + (at + length) * size, there + at * size);
     });
     if (round.failed()) return;
@@ -175,17 +133,11 @@ class CpuTransport : public Transport {
         ReduceScatter(round);
         break;
       case CollectiveKind::kAllGather:
-        AllGather(round);
-        break;
       case CollectiveKind::kBroadcast:
-        Broadcast(round);
+        PullAll(round);
         break;
       case CollectiveKind::kAllToAll:
-        if (round.mine().in_place()) {
-          AllToAllInPlace(round);
-        } else {
-          AllToAll(round);
-        }
+        round.mine().in_place() ? AllToAllInPlace(round) : PullAll(round);
         break;
       case CollectiveKind::kBarrier:
       case CollectiveKind::kSplit:

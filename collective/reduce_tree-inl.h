@@ -319,19 +319,19 @@ void AverageIntegers(absl::Span<const void* const> inputs, std::size_t begin, st
     const T* const in = static_cast<const T*>(input) + begin;
     for (std::size_t k = 0; k < count; ++k) sums[k].Add(in[k]);
   }
-  const auto num_ranks = static_cast<int>(inputs.size());
-  for (std::size_t k = 0; k < count; ++k) result[k] = sums[k].Average(num_ranks);
+  const auto world_size = static_cast<int>(inputs.size());
+  for (std::size_t k = 0; k < count; ++k) result[k] = sums[k].Average(world_size);
 }
 
 /// Divides values[0..count), and whatever stands behind them up to a whole vector, by the number of
 /// ranks. Returns whether all are finite.
 template <typename C>
-bool DivideBlock(std::size_t num_ranks, std::size_t count, C* values) {
+bool DivideBlock(std::size_t world_size, std::size_t count, C* values) {
   const hn::ScalableTag<C> d;
-  const auto divisor = hn::Set(d, static_cast<C>(num_ranks));
+  const auto divisor = hn::Set(d, static_cast<C>(world_size));
   // The inverse of a power of two is exact: the same bits, sooner.
-  const auto inverse = hn::Set(d, 1 / static_cast<C>(num_ranks));
-  const bool is_exact = std::has_single_bit(num_ranks);
+  const auto inverse = hn::Set(d, 1 / static_cast<C>(world_size));
+  const bool is_exact = std::has_single_bit(world_size);
   // Not finite times 0 is NaN, and stays one.
   auto zeros = hn::Zero(d);
   for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {

@@ -25,7 +25,8 @@ struct Round {
   absl::FunctionRef<bool()> failed;
 
   int world_size() const { return static_cast<int>(calls.size()); }
-  const CollectiveCall& mine() const { return *calls[static_cast<std::size_t>(rank)]; }
+  const CollectiveCall& call(int of) const { return *calls[static_cast<std::size_t>(of)]; }
+  const CollectiveCall& mine() const { return call(rank); }
 };
 
 /// Bytes that a transport holds for one rank: on the rank's GPU, and pinned in the host's memory.

@@ -85,9 +85,9 @@ absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, int num
 
 std::vector<Device> DealDevices(const std::vector<Device>& devices, int world_size) {
   std::vector<Device> dealt;
-  const auto num_ranks = static_cast<std::size_t>(world_size);
-  for (std::size_t rank = 0; rank < num_ranks; ++rank)
-    dealt.push_back(devices[rank * devices.size() / num_ranks]);
+  const auto ranks = static_cast<std::size_t>(world_size);
+  for (std::size_t rank = 0; rank < ranks; ++rank)
+    dealt.push_back(devices[rank * devices.size() / ranks]);
   return dealt;
 }
 

@@ -71,11 +71,11 @@ absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, con
       out.device() != worker.device()) {
     return Refuse(a, b, out, options, absl::StrCat("all must be on ", worker.device().ToString()));
   }
-  constexpr std::int64_t kMost = std::numeric_limits<f77_int>::max();
+  constexpr std::int64_t kMax = std::numeric_limits<f77_int>::max();
   for (const Tensor* tensor : {&a, &b, &out}) {
-    if (tensor->extent(0) > kMost || tensor->extent(1) > kMost || tensor->strides()[0] > kMost) {
+    if (tensor->extent(0) > kMax || tensor->extent(1) > kMax || tensor->strides()[0] > kMax) {
       return Refuse(a, b, out, options,
-                    absl::StrCat("extents and row strides must be at most ", kMost));
+                    absl::StrCat("extents and row strides must be at most ", kMax));
     }
   }
   LOCKSTEP_RETURN_IF_ERROR(CheckBias(worker, a, b, out, options));

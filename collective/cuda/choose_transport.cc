@@ -34,9 +34,9 @@ absl::Status Refuse(TransportKind kind, absl::string_view why) {
 
 absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams,
                                                 const TransportOptions& options) {
-  if (streams.size() > kMostRanks) {
+  if (streams.size() > kMaxRanks) {
     return absl::UnavailableError(
-        absl::StrCat("transport: ", streams.size(), " ranks on GPUs; there can be ", kMostRanks));
+        absl::StrCat("transport: ", streams.size(), " ranks on GPUs; there can be ", kMaxRanks));
   }
   LOCKSTEP_RETURN_IF_ERROR(LoadEverywhere(streams));
   LOCKSTEP_ASSIGN_OR_RETURN(auto group, DeviceGroup::Create(streams, options.timeout));
@@ -52,8 +52,8 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
       return Refuse(best.kind, "all ranks are on GPUs");
     case TransportKind::kPeer:
       if (!proof.ok()) return Refuse(best.kind, proof.message());
-      if (streams.size() > kMostPeers) {
-        return Refuse(best.kind, absl::StrCat("it serves ", kMostPeers, " ranks and there are ",
+      if (streams.size() > kMaxPeers) {
+        return Refuse(best.kind, absl::StrCat("it serves ", kMaxPeers, " ranks and there are ",
                                               streams.size()));
       }
       LOCKSTEP_ASSIGN_OR_RETURN(transport, MakePeerTransport(*group, options.tuning));

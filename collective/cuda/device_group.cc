@@ -10,7 +10,7 @@ namespace lockstep::internal::cuda {
 
 absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<const Stream> streams,
                                                                  std::chrono::nanoseconds timeout) {
-  LOCKSTEP_CHECK(streams.size() <= kMostRanks);
+  LOCKSTEP_CHECK(streams.size() <= kMaxRanks);
   LOCKSTEP_ASSIGN_OR_RETURN(PinnedMemory words,
                             PinnedMemory::Create(streams.front().device(), sizeof(HostWords)));
   std::vector<Side> sides;
@@ -47,7 +47,7 @@ DeviceGroup::~DeviceGroup() { Drain(); }
 
 void DeviceGroup::Drain() {
   Abort();
-  for (int rank = 0; rank < num_ranks(); ++rank) {
+  for (int rank = 0; rank < world_size(); ++rank) {
     if (HasContext(device(rank))) Synchronize(rank).IgnoreError();
   }
 }
@@ -71,17 +71,15 @@ absl::Status DeviceGroup::Begin(int rank, CollectiveCall& call) {
   if (!call.aside) return absl::OkStatus();
   const Side& mine = side(rank);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.entered.get(), main(rank)));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
-                                cudaStreamWaitEvent(mine.stream.get(), mine.entered.get(), 0));
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(device(rank),
+                              cudaStreamWaitEvent(mine.stream.get(), mine.entered.get(), 0));
 }
 
 absl::Status DeviceGroup::JoinSideStream(int rank) {
   const DeviceGuard guard(device(rank));
   const Side& mine = side(rank);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.left.get(), mine.stream.get()));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamWaitEvent(main(rank), mine.left.get(), 0));
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(device(rank), cudaStreamWaitEvent(main(rank), mine.left.get(), 0));
 }
 
 Watch DeviceGroup::watch(const Round& round) const {
@@ -93,7 +91,7 @@ Watch DeviceGroup::watch(const Round& round) const {
 }
 
 absl::Status DeviceGroup::Health() const {
-  for (int rank = 0; rank < num_ranks(); ++rank) {
+  for (int rank = 0; rank < world_size(); ++rank) {
     WaitReport& report = words_->reports[rank];
     // Acquire pairs with the release in Patience::Report.
     const std::uint64_t awaited = std::atomic_ref(report.awaited).load(std::memory_order_acquire);
@@ -109,12 +107,11 @@ absl::Status DeviceGroup::Health() const {
 absl::Status DeviceGroup::Synchronize(int rank) const {
   const DeviceGuard guard(device(rank));
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(main(rank)));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaStreamSynchronize(side(rank).stream.get()));
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(device(rank), cudaStreamSynchronize(side(rank).stream.get()));
 }
 
 absl::Status DeviceGroup::QueueFirstKernels() {
-  for (int rank = 0; rank < num_ranks(); ++rank) {
+  for (int rank = 0; rank < world_size(); ++rank) {
     const DeviceGuard guard(device(rank));
     for (const cudaStream_t stream : {main(rank), side(rank).stream.get()}) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank),
@@ -128,7 +125,7 @@ void DeviceGroup::Abort() { words_->abort.store(1, std::memory_order_relaxed); }
 
 absl::Status DeviceGroup::AwaitIdle() const {
   const auto deadline = std::chrono::steady_clock::now() + timeout_;
-  for (int rank = 0; rank < num_ranks(); ++rank) {
+  for (int rank = 0; rank < world_size(); ++rank) {
     const DeviceGuard guard(device(rank));
     for (const cudaStream_t stream : {main(rank), side(rank).stream.get()}) {
       cudaError_t error = cudaErrorNotReady;

@@ -16,14 +16,14 @@ namespace lockstep::internal::cuda {
 
 class DeviceGroup final : public DeviceWork {
  public:
-  /// Of up to kMostRanks streams. kResourceExhausted: no pinned memory, or no more streams.
+  /// Of up to kMaxRanks streams. kResourceExhausted: no pinned memory, or no more streams.
   static absl::StatusOr<std::unique_ptr<DeviceGroup>> Create(absl::Span<const Stream> streams,
                                                              std::chrono::nanoseconds timeout);
   ~DeviceGroup() override;
   DeviceGroup(const DeviceGroup&) = delete;
   DeviceGroup& operator=(const DeviceGroup&) = delete;
 
-  int num_ranks() const { return static_cast<int>(streams_.size()); }
+  int world_size() const { return static_cast<int>(streams_.size()); }
   Device device(int rank) const { return streams_[static_cast<std::size_t>(rank)].device(); }
   std::vector<Device> devices() const;
   /// Where a call of the rank queues its work: its stream, or the one beside it.
@@ -61,7 +61,7 @@ class DeviceGroup final : public DeviceWork {
   // In host memory that the devices see: a line for each writer.
   struct HostWords {
     alignas(128) std::atomic<std::uint32_t> abort{0};
-    WaitReport reports[kMostRanks] = {};
+    WaitReport reports[kMaxRanks] = {};
   };
 
   // A rank's own, and its thread's.

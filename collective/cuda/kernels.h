@@ -17,8 +17,8 @@ namespace lockstep::internal::cuda {
 
 /// out[o][row, i] = op over in[r][row, i], for all `num_outputs` outputs.
 struct ReduceWork {
-  const void* in[kMostRanks];
-  void* out[kMostRanks];
+  const void* in[kMaxRanks];
+  void* out[kMaxRanks];
   int num_inputs;
   int num_outputs;
   DType dtype;
@@ -70,30 +70,30 @@ struct Watch {
 struct Inbox {
   Lookout lookout;
   /// Signal: how many signals came from each peer.
-  std::uint64_t signals[kMostPeers];
+  std::uint64_t signals[kMaxPeers];
   /// Signal: rounds done so far. This rank's own.
   std::uint64_t signal_rounds;
 
-  static constexpr int kMostLineWarps = 8192;
+  static constexpr int kMaxLineWarps = 8192;
   /// Lines: rounds that each warp has done so far. This rank's own.
-  std::uint64_t line_rounds[kMostLineWarps];
+  std::uint64_t line_rounds[kMaxLineWarps];
 
-  static constexpr int kMostBlocks = 512;
+  static constexpr int kMaxBlocks = 512;
   /// Push, per block and peer: tiles that have come in, and tiles whose result has been written.
   struct alignas(64) Tiles {
-    std::uint64_t of[kMostPeers];
+    std::uint64_t of[kMaxPeers];
   };
-  Tiles pushed[kMostBlocks];
-  Tiles done[kMostBlocks];
+  Tiles pushed[kMaxBlocks];
+  Tiles done[kMaxBlocks];
   /// Push: tiles that each block has handled in earlier rounds. This rank's own.
-  std::uint64_t tiles_before[kMostBlocks];
+  std::uint64_t tiles_before[kMaxBlocks];
 };
 
 /// What every kernel that waits is told.
 struct Peers {
   int rank;
-  int num_ranks;
-  Inbox* inbox[kMostPeers];
+  int world_size;
+  Inbox* inbox[kMaxPeers];
   Watch watch;
 };
 
@@ -107,11 +107,14 @@ cudaError_t LaunchSignal(const Peers& peers, cudaStream_t stream);
 /// gets two rounds ahead of a rank from which it needs lines. As NCCL's LL128 protocol this relies
 /// on the 16-byte stores of eight neighbouring lanes to one 128-byte line arriving together, which
 /// NVLink does.
-struct LinesWork {
+struct LineBuffers {
   Peers peers;
-  /// Of each rank: [2 halves][num_ranks - 1 sources][lines of each warp].
-  void* lines[kMostPeers];
+  /// Of each rank: [2 halves][world_size - 1 sources][lines of each warp].
+  void* lines[kMaxPeers];
   LinesLayout layout;
+};
+struct LinesWork {
+  LineBuffers buffers;
   const void* in;
   void* out;
   std::int64_t count;
@@ -123,9 +126,7 @@ cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream);
 /// Everything else by lines: what each rank sends to each, and where what comes in goes (see
 /// ExchangePlan). The same buffers and the same rounds as all-reduces.
 struct ExchangeWork {
-  Peers peers;
-  void* lines[kMostPeers];
-  LinesLayout layout;
+  LineBuffers buffers;
   ExchangePlan plan;
   DType dtype;
   ReduceOp op;
@@ -133,21 +134,22 @@ struct ExchangeWork {
 cudaError_t LaunchExchange(const ExchangeWork& work, cudaStream_t stream);
 
 /// All-reduce by pushing: every rank owns a slice. Tile by tile, everyone writes its input of the
-/// slice into the owner's tile buffer, and the owner sums up and writes the result to everyone.
+/// slice into the owner's tile buffer, and the owner sums up and writes the result to everyone, as
+/// in MSCCL's all-pairs algorithm (microsoft/msccl-tools, msccl/programs/allreduce_allpairs.py).
 /// Writes alone cross the links, which carry more writes than reads. In place is fine. All
 /// pointers are aligned to 16 bytes.
 struct PushWork {
   Peers peers;
-  /// Of each rank: [num_blocks][tiles on their way][num_ranks - 1 sources][most_tile_bytes].
-  void* tiles[kMostPeers];
+  /// Of each rank: [num_blocks][tiles on their way][world_size - 1 sources][max_tile_bytes].
+  void* tiles[kMaxPeers];
   const void* in;
-  void* out[kMostPeers];
+  void* out[kMaxPeers];
   std::int64_t count;
   DType dtype;
   ReduceOp op;
   int num_blocks;
   /// A multiple of 128.
-  std::int64_t most_tile_bytes;
+  std::int64_t max_tile_bytes;
 };
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream);
 

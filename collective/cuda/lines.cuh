@@ -95,56 +95,136 @@ __device__ __forceinline__ Held<T> LoadHeld(const T* data, const Place& place, s
   return held;
 }
 
-template <typename T>
-__device__ __forceinline__ void Send(unsigned char* to, const Place& place, const Held<T>& held,
-                                     std::uint64_t round) {
-  Words first = AsWords(held.first);
-  Words second = AsWords(held.second);
-  if (place.has_number()) {
-    second = {first.second, round};
-    first.second = round;
+/// LineBuffers as a kernel for up to kMax ranks finds them.
+template <int kMax>
+struct NarrowBuffers {
+  Peers peers;
+  unsigned char* lines[kMax] = {};
+  unsigned char* own_lines;
+  std::uint64_t* own_counters;
+  std::int64_t max_lines;
+  std::int64_t packs_per_warp;
+};
+template <int kMax>
+NarrowBuffers<kMax> Narrowed(const LineBuffers& buffers) {
+  const Peers& peers = buffers.peers;
+  NarrowBuffers<kMax> narrow = {.peers = peers,
+                                .own_lines = static_cast<unsigned char*>(buffers.lines[peers.rank]),
+                                .own_counters = peers.inbox[peers.rank]->line_rounds,
+                                .max_lines = buffers.layout.max_lines(),
+                                .packs_per_warp = buffers.layout.packs_per_warp()};
+  for (int r = 0; r < peers.world_size; ++r) {
+    narrow.lines[r] = static_cast<unsigned char*>(buffers.lines[r]);
   }
-  // Eight lanes write a line with one instruction: in two, its number could overtake its data.
-  __syncwarp();
-  StoreWords(to, first);
-  StoreWords(to + Place::kToSecondLine, second);
+  return narrow;
 }
 
-/// Polls until both lines are of this round; false when it is time to leave. All lanes of a warp
-/// together.
-template <typename T>
-__device__ __forceinline__ bool Receive(const unsigned char* from, const Place& place,
-                                        std::uint64_t round, const Watch& watch, int peer,
-                                        Held<T>& held) {
-  Patience patience(watch);
-  for (;;) {
-    const Words first = LoadWords(from);
-    const Words second = LoadWords(from + Place::kToSecondLine);
-    const bool here = !place.has_number() || (first.second == round && second.second == round);
-    if (__all_sync(kAllLanes, here)) {
-      held.first = place.has_number() ? AsSlot<T>({first.first, second.first}) : AsSlot<T>(first);
-      held.second = AsSlot<T>(second);
-      return true;
+/// One warp's part of a round: pack after pack, receiving some packs behind the sending, so that
+/// the links stay busy. A warp's lines, and the number of its rounds, are its own: it waits for the
+/// same warp of its peers and for nobody on this device.
+template <int kMax>
+class LineRound {
+ public:
+  __device__ explicit LineRound(const NarrowBuffers<kMax>& buffers)
+      : buffers_(buffers),
+        peers_(buffers.peers),
+        place_(threadIdx.x),
+        warp_(std::int64_t{blockDim.x / 32} * blockIdx.x + threadIdx.x / 32),
+        num_warps_(std::int64_t{blockDim.x / 32} * gridDim.x),
+        counter_(buffers.own_counters + warp_) {}
+
+  /// Calls send(turn), and behind it receive(turn), for each of this warp's packs, until that says
+  /// that it is time to leave.
+  template <typename SendPack, typename ReceivePack>
+  __device__ void Run(std::int64_t packs, SendPack send, ReceivePack receive) {
+    round_ = *counter_ + 1;
+    half_ = static_cast<std::int64_t>(round_ % 2) * (peers_.world_size - 1);
+    const std::int64_t turns = (packs - warp_ + num_warps_ - 1) / num_warps_;
+    for (std::int64_t turn = 0; turn < turns + kLag; ++turn) {
+      if (turn < turns) send(turn);
+      if (turn >= kLag && turn - kLag < turns && !receive(turn - kLag)) return;
     }
-    if (!__all_sync(kAllLanes, place.lane != 0 || patience.Lasts(peer))) return false;
+    if (place_.lane == 0 && turns > 0) *counter_ = round_;
   }
-}
 
-/// A line without data: that this rank has come to the round. ReceiveSign polls until it is there.
-__device__ __forceinline__ void SendSign(unsigned char* to, const Place& place,
-                                         std::uint64_t round) {
-  __syncwarp();
-  if (place.pair == 0) StoreWords(to, {0, place.has_number() ? round : 0});
-}
-__device__ __forceinline__ bool ReceiveSign(const unsigned char* from, const Place& place,
-                                            std::uint64_t round, const Watch& watch, int peer) {
-  Patience patience(watch);
-  for (;;) {
-    const bool looks = place.pair == 0 && place.has_number();
-    if (__all_sync(kAllLanes, !looks || LoadWords(from).second == round)) return true;
-    if (!__all_sync(kAllLanes, place.lane != 0 || patience.Lasts(peer))) return false;
+  __device__ const Place& place() const { return place_; }
+  __device__ std::int64_t PackAt(std::int64_t turn) const { return warp_ + turn * num_warps_; }
+
+  /// Where this lane's part of the pack goes to in the buffer of `peer`.
+  __device__ unsigned char* Outgoing(std::int64_t turn, int peer) const {
+    return buffers_.lines[peer] + LineAt(turn, peers_.rank, peer);
   }
-}
+  template <typename T>
+  __device__ __forceinline__ void Send(unsigned char* to, const Held<T>& held) const {
+    Words first = AsWords(held.first);
+    Words second = AsWords(held.second);
+    if (place_.has_number()) {
+      second = {first.second, round_};
+      first.second = round_;
+    }
+    // Eight lanes write a line with one instruction: in two, its number could overtake its data.
+    __syncwarp();
+    StoreWords(to, first);
+    StoreWords(to + Place::kToSecondLine, second);
+  }
+  /// Polls until both lines are of this round; false when it is time to leave. All lanes of a warp
+  /// together.
+  template <typename T>
+  __device__ __forceinline__ bool Receive(std::int64_t turn, int peer, Held<T>& held) const {
+    const unsigned char* const from = Incoming(turn, peer);
+    Patience patience(peers_.watch);
+    for (;;) {
+      const Words first = LoadWords(from);
+      const Words second = LoadWords(from + Place::kToSecondLine);
+      const bool here = !place_.has_number() || (first.second == round_ && second.second == round_);
+      if (__all_sync(kAllLanes, here)) {
+        held.first =
+            place_.has_number() ? AsSlot<T>({first.first, second.first}) : AsSlot<T>(first);
+        held.second = AsSlot<T>(second);
+        return true;
+      }
+      if (!__all_sync(kAllLanes, place_.lane != 0 || patience.Lasts(peer))) return false;
+    }
+  }
+
+  /// A line without data: that this rank has come to the round. ReceiveSign polls until it is
+  /// there.
+  __device__ __forceinline__ void SendSign(unsigned char* to) const {
+    __syncwarp();
+    if (place_.pair == 0) StoreWords(to, {0, place_.has_number() ? round_ : 0});
+  }
+  __device__ __forceinline__ bool ReceiveSign(std::int64_t turn, int peer) const {
+    const unsigned char* const from = Incoming(turn, peer);
+    Patience patience(peers_.watch);
+    for (;;) {
+      const bool looks = place_.pair == 0 && place_.has_number();
+      if (__all_sync(kAllLanes, !looks || LoadWords(from).second == round_)) return true;
+      if (!__all_sync(kAllLanes, place_.lane != 0 || patience.Lasts(peer))) return false;
+    }
+  }
+
+ private:
+  // Packs that a warp sends ahead.
+  static constexpr std::int64_t kLag = 1;
+
+  // Where this lane's part of the pack stands among the lines from `source`, in owner's buffer.
+  __device__ std::int64_t LineAt(std::int64_t turn, int source, int owner) const {
+    return (half_ + PlaceOf(source, owner)) * buffers_.max_lines * kLineBytes +
+           place_.first_line_at(warp_ * buffers_.packs_per_warp + turn);
+  }
+  __device__ const unsigned char* Incoming(std::int64_t turn, int peer) const {
+    return buffers_.own_lines + LineAt(turn, peer, peers_.rank);
+  }
+
+  const NarrowBuffers<kMax>& buffers_;
+  const Peers& peers_;
+  const Place place_;
+  const std::int64_t warp_;
+  const std::int64_t num_warps_;
+  std::uint64_t* const counter_;
+  std::uint64_t round_;
+  std::int64_t half_;
+};
 
 }  // namespace lockstep::internal::cuda
 

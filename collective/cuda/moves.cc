@@ -24,139 +24,100 @@ class Mover {
         size_(static_cast<std::int64_t>(SizeOf(mine_.dtype))) {}
 
   // A group of one: whatever the kind.
-  absl::Status Identity() { return CopyRows(mine_.out, 0, mine_.in, 0, mine_.out_count(), 1); }
-
-  absl::Status AllReduce() {
-    const auto [begin, end] = SliceOf(mine_.in_count(), round_.rank, round_.world_size());
-    ReduceWork work = Work(begin);
-    work.rows = 1;
-    work.width = end - begin;
-    work.num_outputs = round_.world_size();
-    for (std::size_t r = 0; r < round_.calls.size(); ++r) {
-      work.out[r] = At(round_.calls[r]->out, begin);
-    }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchReduce(work, stream_));
-    return absl::OkStatus();
+  absl::Status Identity() {
+    const std::int64_t count = mine_.out_count();
+    return Copy(
+        {{const_cast<void*>(mine_.in), count, count, count}, {mine_.out, count, count, count}});
   }
 
-  // These elements of the sum, into this rank's output.
-  absl::Status PullSum(Range elements) {
-    ReduceWork work = Work(elements.begin);
+  // These elements of the sum, into the outputs of all ranks or into this rank's.
+  absl::Status Sum(Range elements, bool for_all) {
+    ReduceWork work = Reduction();
     work.rows = 1;
     work.width = elements.end - elements.begin;
-    work.num_outputs = 1;
-    work.out[0] = At(mine_.out, elements.begin);
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchReduce(work, stream_));
-    return absl::OkStatus();
+    work.num_outputs = for_all ? round_.world_size() : 1;
+    for (int r = 0; r < round_.world_size(); ++r)
+      work.in[r] = At(round_.call(r).in, elements.begin);
+    for (int r = 0; r < work.num_outputs; ++r) {
+      work.out[r] = At((for_all ? round_.call(r) : mine_).out, elements.begin);
+    }
+    return Launch(work);
   }
 
   absl::Status ReduceScatter() {
-    std::int64_t offset = 0;
-    for (int r = 0; r < round_.rank; ++r) offset += Call(r).out_width;
-    ReduceWork work = Work(offset);
+    ReduceWork work = Reduction();
     work.rows = mine_.outer;
     work.width = mine_.out_width;
     work.in_pitch = mine_.in_width;
     work.out_pitch = mine_.out_width;
     work.num_outputs = 1;
+    for (int r = 0; r < round_.world_size(); ++r) {
+      work.in[r] = PullOf(round_, round_.rank, r).from.data;
+    }
     work.out[0] = mine_.out;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchReduce(work, stream_));
-    return absl::OkStatus();
+    return Launch(work);
   }
 
-  absl::Status AllGather() {
-    std::int64_t offset = 0;
-    for (const CollectiveCall* from : round_.calls) {
-      LOCKSTEP_RETURN_IF_ERROR(CopyRows(At(mine_.out, offset), mine_.out_width, from->in,
-                                        from->in_width, from->in_width, mine_.outer));
-      offset += from->in_width;
+  absl::Status PullAll() {
+    for (int giver = 0; giver < round_.world_size(); ++giver) {
+      LOCKSTEP_RETURN_IF_ERROR(Copy(PullOf(round_, round_.rank, giver)));
     }
     return absl::OkStatus();
   }
 
-  absl::Status Broadcast() {
-    return CopyRows(mine_.out, 0, Call(mine_.root).in, 0, mine_.out_width, 1);
-  }
-
-  absl::Status AllToAll() {
-    for (int s = 0; s < round_.world_size(); ++s) {
-      const CollectiveCall& from = Call(s);
-      const FlatPart sent =
-          PartOf(from.send_counts(), from.in_width, round_.rank, round_.world_size());
-      const FlatPart received =
-          PartOf(mine_.receive_counts(), mine_.out_width, s, round_.world_size());
-      LOCKSTEP_RETURN_IF_ERROR(CopyRows(At(mine_.out, received.offset), 0, At(from.in, sent.offset),
-                                        0, received.count, 1));
-    }
-    return absl::OkStatus();
-  }
-
-  // Ranks r and s swap the parts that they have for each other: the lower rank the first half, the
-  // higher the second.
   absl::Status AllToAllInPlace() {
-    const std::int64_t part = mine_.out_width / round_.world_size();
-    for (int s = 0; s < round_.world_size(); ++s) {
-      if (s == round_.rank) continue;
-      const std::int64_t half = part / 2;
-      const std::int64_t begin = round_.rank < s ? 0 : half;
-      const std::int64_t length = round_.rank < s ? half : part - half;
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchSwap(At(mine_.out, part * s + begin),
-                                                        At(Call(s).out, part * round_.rank + begin),
-                                                        length * size_, stream_));
+    for (int other = 0; other < round_.world_size(); ++other) {
+      if (other == round_.rank) continue;
+      const Swap swap = SwapOf(round_, other);
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(
+          device_, LaunchSwap(swap.mine, swap.others, swap.count * size_, stream_));
     }
     return absl::OkStatus();
   }
 
  private:
-  const CollectiveCall& Call(int rank) const {
-    return *round_.calls[static_cast<std::size_t>(rank)];
-  }
-  void* At(void* base, std::int64_t element) const {
-    return static_cast<char*>(base) + element * size_;
-  }
-  const void* At(const void* base, std::int64_t element) const {
-    return static_cast<const char*>(base) + element * size_;
+  void* At(const void* base, std::int64_t element) const {
+    return const_cast<char*>(static_cast<const char*>(base)) + element * size_;
   }
 
-  ReduceWork Work(std::int64_t offset) const {
+  ReduceWork Reduction() const {
     ReduceWork work = {};
     work.num_inputs = round_.world_size();
     work.dtype = mine_.dtype;
     work.op = mine_.op;
-    for (std::size_t r = 0; r < round_.calls.size(); ++r) {
-      work.in[r] = At(round_.calls[r]->in, offset);
-    }
     return work;
   }
+  absl::Status Launch(const ReduceWork& work) const {
+    return LOCKSTEP_CUDA_STATUS(device_, LaunchReduce(work, stream_));
+  }
 
-  // Pitches and width in elements.
-  absl::Status CopyRows(void* to, std::int64_t to_pitch, const void* from, std::int64_t from_pitch,
-                        std::int64_t width, std::int64_t rows) {
-    if (width == 0 || rows == 0 || to == from) return absl::OkStatus();
-    const auto bytes = static_cast<std::size_t>(width * size_);
-    if (rows * width * size_ <= kKernelCopyBytes) {
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device_, LaunchCopy({.from = from,
-                                                         .to = to,
-                                                         .rows = rows,
-                                                         .width = width * size_,
-                                                         .from_pitch = from_pitch * size_,
-                                                         .to_pitch = to_pitch * size_},
-                                                        stream_));
-      return absl::OkStatus();
+  absl::Status Copy(const Pull& pull) {
+    const auto& [from, to] = pull;
+    if (to.count == 0 || to.data == from.data) return absl::OkStatus();
+    const std::int64_t width = to.width * size_;
+    if (to.count * size_ <= kKernelCopyBytes) {
+      return LOCKSTEP_CUDA_STATUS(device_, LaunchCopy({.from = from.data,
+                                                       .to = to.data,
+                                                       .rows = to.rows(),
+                                                       .width = width,
+                                                       .from_pitch = from.pitch * size_,
+                                                       .to_pitch = to.pitch * size_},
+                                                      stream_));
     }
     // CUDA copies rows together while they are less than 2 GiB apart.
-    const bool together = std::max(to_pitch, from_pitch) * size_ <= std::numeric_limits<int>::max();
-    if (rows > 1 && together) {
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device_, cudaMemcpy2DAsync(to, static_cast<std::size_t>(to_pitch * size_), from,
-                                     static_cast<std::size_t>(from_pitch * size_), bytes,
-                                     static_cast<std::size_t>(rows), cudaMemcpyDefault, stream_));
-      return absl::OkStatus();
+    const std::int64_t apart = std::max(to.pitch, from.pitch) * size_;
+    if (to.rows() > 1 && apart <= std::numeric_limits<int>::max()) {
+      return LOCKSTEP_CUDA_STATUS(
+          device_,
+          cudaMemcpy2DAsync(to.data, static_cast<std::size_t>(to.pitch * size_), from.data,
+                            static_cast<std::size_t>(from.pitch * size_),
+                            static_cast<std::size_t>(width), static_cast<std::size_t>(to.rows()),
+                            cudaMemcpyDefault, stream_));
     }
-    for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t row = 0; row < to.rows(); ++row) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device_, cudaMemcpyAsync(At(to, row * to_pitch), At(from, row * from_pitch), bytes,
-                                   cudaMemcpyDefault, stream_));
+          device_, cudaMemcpyAsync(At(to.data, row * to.pitch), At(from.data, row * from.pitch),
+                                   static_cast<std::size_t>(width), cudaMemcpyDefault, stream_));
     }
     return absl::OkStatus();
   }
@@ -176,15 +137,15 @@ absl::Status QueueMoves(const Round& round, const Stream& stream) {
   if (round.world_size() == 1) return mover.Identity();
   switch (round.mine().kind) {
     case CollectiveKind::kAllReduce:
-      return mover.AllReduce();
+      return mover.Sum(SliceOf(round.mine().in_count(), round.rank, round.world_size()),
+                       /*for_all=*/true);
     case CollectiveKind::kReduceScatter:
       return mover.ReduceScatter();
     case CollectiveKind::kAllGather:
-      return mover.AllGather();
     case CollectiveKind::kBroadcast:
-      return mover.Broadcast();
+      return mover.PullAll();
     case CollectiveKind::kAllToAll:
-      return round.mine().in_place() ? mover.AllToAllInPlace() : mover.AllToAll();
+      return round.mine().in_place() ? mover.AllToAllInPlace() : mover.PullAll();
     case CollectiveKind::kBarrier:
     case CollectiveKind::kSplit:
       break;
@@ -197,9 +158,9 @@ absl::Status QueuePull(const Round& round, const Stream& stream, Range of_sum) {
   Mover mover(round, stream);
   switch (round.mine().kind) {
     case CollectiveKind::kAllReduce:
-      return mover.PullSum(of_sum);
+      return mover.Sum(of_sum, /*for_all=*/false);
     case CollectiveKind::kAllToAll:
-      return mover.AllToAll();
+      return mover.PullAll();
     default:
       return QueueMoves(round, stream);
   }

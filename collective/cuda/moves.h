@@ -3,8 +3,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_CUDA_MOVES_H_
 #define LOCKSTEP_COLLECTIVE_CUDA_MOVES_H_
 
-#include "lockstep/collective/cuda/plan.h"
-#include "lockstep/collective/transport.h"
+#include "lockstep/collective/shares.h"
 #include "lockstep/runtime/stream.h"
 
 namespace lockstep::internal::cuda {

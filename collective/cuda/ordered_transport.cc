@@ -46,9 +46,8 @@ class OrderedTransport final : public Transport {
 
   absl::Status Record(int rank, const CollectiveCall& call, Event Events::*event) const {
     const DeviceGuard guard(group_.device(rank));
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(rank),
-                                  cudaEventRecord(EventOf(rank, event), group_.native(rank, call)));
-    return absl::OkStatus();
+    return LOCKSTEP_CUDA_STATUS(group_.device(rank),
+                                cudaEventRecord(EventOf(rank, event), group_.native(rank, call)));
   }
 
   absl::Status WaitForOthers(const Round& round, Event Events::*event) const {

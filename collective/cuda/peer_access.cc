@@ -36,8 +36,7 @@ class Bench {
       }
       std::this_thread::yield();
     }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device(), error);
-    return absl::OkStatus();
+    return LOCKSTEP_CUDA_STATUS(device(), error);
   }
 
   // This device's kernels read `found` and find the pattern.

@@ -7,22 +7,20 @@
 namespace lockstep::internal::cuda {
 namespace {
 
-bool IsAligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
-
 class PeerTransport final : public Transport {
  public:
   PeerTransport(DeviceGroup& group, const AllReduceTuning& tuning)
       : group_(group),
         reach_(group.devices(), /*by_peers=*/true),
         tuning_(tuning),
-        ranks_(static_cast<std::size_t>(group.num_ranks())) {}
+        ranks_(static_cast<std::size_t>(group.world_size())) {}
   // Kernels of one rank use the buffers of all.
   ~PeerTransport() override { group_.Drain(); }
 
   absl::Status Allocate() {
-    const int num_ranks = group_.num_ranks();
-    if (num_ranks == 1) return absl::OkStatus();
-    for (int rank = 0; rank < num_ranks; ++rank) {
+    const int world_size = group_.world_size();
+    if (world_size == 1) return absl::OkStatus();
+    for (int rank = 0; rank < world_size; ++rank) {
       const absl::Status allocated =
           AllocateFor(group_.device(rank), ranks_[static_cast<std::size_t>(rank)]);
       if (allocated.ok()) continue;
@@ -34,10 +32,10 @@ class PeerTransport final : public Transport {
   }
 
   TransportMemory memory(int) const override {
-    const int num_ranks = group_.num_ranks();
-    return {.device_bytes = num_ranks == 1 ? 0
-                                           : static_cast<std::int64_t>(sizeof(Inbox)) +
-                                                 PeerBufferBytes(tuning_, num_ranks)};
+    const int world_size = group_.world_size();
+    return {.device_bytes = world_size == 1 ? 0
+                                            : static_cast<std::int64_t>(sizeof(Inbox)) +
+                                                  PeerBufferBytes(tuning_, world_size)};
   }
 
   absl::string_view name() const override { return "peer"; }
@@ -69,7 +67,7 @@ class PeerTransport final : public Transport {
     return Signal(round);
   }
 
-  absl::Status Reset() override { return group_.num_ranks() == 1 ? absl::OkStatus() : ZeroAll(); }
+  absl::Status Reset() override { return group_.world_size() == 1 ? absl::OkStatus() : ZeroAll(); }
 
  private:
   struct Buffers {
@@ -79,13 +77,13 @@ class PeerTransport final : public Transport {
   };
 
   absl::Status AllocateFor(Device device, Buffers& buffers) const {
-    const int num_ranks = group_.num_ranks();
+    const int world_size = group_.world_size();
     LOCKSTEP_ASSIGN_OR_RETURN(buffers.inbox, DeviceMemory::Create(device, sizeof(Inbox)));
     LOCKSTEP_ASSIGN_OR_RETURN(buffers.lines,
-                              DeviceMemory::Create(device, Layout().buffer_bytes(num_ranks)));
+                              DeviceMemory::Create(device, Layout().buffer_bytes(world_size)));
     LOCKSTEP_ASSIGN_OR_RETURN(
         buffers.tiles,
-        DeviceMemory::Create(device, PushLayout::BufferBytes(num_ranks, tuning_.push_blocks,
+        DeviceMemory::Create(device, PushLayout::BufferBytes(world_size, tuning_.push_blocks,
                                                              tuning_.push_tile_bytes)));
     return absl::OkStatus();
   }
@@ -105,11 +103,11 @@ class PeerTransport final : public Transport {
 
   // Tiles are guarded by the inbox's counters, lines by the number that they carry.
   absl::Status ZeroAll() {
-    for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+    for (int rank = 0; rank < group_.world_size(); ++rank) {
       const Device device = group_.device(rank);
       const DeviceGuard guard(device);
       const Buffers& mine = BuffersOf(rank);
-      const auto lines_bytes = static_cast<std::size_t>(Layout().buffer_bytes(group_.num_ranks()));
+      const auto lines_bytes = static_cast<std::size_t>(Layout().buffer_bytes(group_.world_size()));
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
           device, cudaMemsetAsync(mine.inbox.get(), 0, sizeof(Inbox), group_.main(rank)));
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
@@ -120,10 +118,10 @@ class PeerTransport final : public Transport {
 
   Peers PeersOf(const Round& round) const {
     Peers peers = {.rank = round.rank,
-                   .num_ranks = group_.num_ranks(),
+                   .world_size = group_.world_size(),
                    .inbox = {},
                    .watch = group_.watch(round)};
-    for (int r = 0; r < peers.num_ranks; ++r) {
+    for (int r = 0; r < peers.world_size; ++r) {
       peers.inbox[r] = static_cast<Inbox*>(BuffersOf(r).inbox.get());
     }
     peers.watch.lookout = &peers.inbox[round.rank]->lookout;
@@ -137,57 +135,52 @@ class PeerTransport final : public Transport {
   }
 
   absl::Status Signal(const Round& round) {
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
-                                  LaunchSignal(PeersOf(round), group_.native(round)));
-    return absl::OkStatus();
+    return LOCKSTEP_CUDA_STATUS(group_.device(round.rank),
+                                LaunchSignal(PeersOf(round), group_.native(round)));
+  }
+
+  LineBuffers LinesOf(const Round& round) const {
+    LineBuffers buffers = {.peers = PeersOf(round), .lines = {}, .layout = Layout()};
+    for (int r = 0; r < round.world_size(); ++r) buffers.lines[r] = BuffersOf(r).lines.get();
+    return buffers;
   }
 
   absl::Status Lines(const Round& round) {
     const CollectiveCall& mine = round.mine();
-    LinesWork work = {};
-    work.peers = PeersOf(round);
-    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.get();
-    work.layout = Layout();
-    work.in = mine.in;
-    work.out = mine.out;
-    work.count = mine.in_count();
-    work.dtype = mine.dtype;
-    work.op = mine.op;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
-                                  LaunchLines(work, group_.native(round)));
-    return absl::OkStatus();
+    const LinesWork work = {.buffers = LinesOf(round),
+                            .in = mine.in,
+                            .out = mine.out,
+                            .count = mine.in_count(),
+                            .dtype = mine.dtype,
+                            .op = mine.op};
+    return LOCKSTEP_CUDA_STATUS(group_.device(round.rank), LaunchLines(work, group_.native(round)));
   }
 
   absl::Status Exchange(const Round& round, const ExchangePlan& plan) {
-    ExchangeWork work = {.peers = PeersOf(round),
-                         .lines = {},
-                         .layout = Layout(),
-                         .plan = plan,
-                         .dtype = round.mine().dtype,
-                         .op = round.mine().op};
-    for (int r = 0; r < round.world_size(); ++r) work.lines[r] = BuffersOf(r).lines.get();
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
-                                  LaunchExchange(work, group_.native(round)));
-    return absl::OkStatus();
+    const ExchangeWork work = {.buffers = LinesOf(round),
+                               .plan = plan,
+                               .dtype = round.mine().dtype,
+                               .op = round.mine().op};
+    return LOCKSTEP_CUDA_STATUS(group_.device(round.rank),
+                                LaunchExchange(work, group_.native(round)));
   }
 
   absl::Status Push(const Round& round) {
     const CollectiveCall& mine = round.mine();
-    PushWork work = {};
-    work.peers = PeersOf(round);
+    PushWork work = {.peers = PeersOf(round),
+                     .tiles = {},
+                     .in = mine.in,
+                     .out = {},
+                     .count = mine.in_count(),
+                     .dtype = mine.dtype,
+                     .op = mine.op,
+                     .num_blocks = tuning_.push_blocks,
+                     .max_tile_bytes = tuning_.push_tile_bytes};
     for (int r = 0; r < round.world_size(); ++r) {
       work.tiles[r] = BuffersOf(r).tiles.get();
-      work.out[r] = round.calls[static_cast<std::size_t>(r)]->out;
+      work.out[r] = round.call(r).out;
     }
-    work.in = mine.in;
-    work.count = mine.in_count();
-    work.dtype = mine.dtype;
-    work.op = mine.op;
-    work.num_blocks = tuning_.push_blocks;
-    work.most_tile_bytes = tuning_.push_tile_bytes;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(group_.device(round.rank),
-                                  LaunchPush(work, group_.native(round)));
-    return absl::OkStatus();
+    return LOCKSTEP_CUDA_STATUS(group_.device(round.rank), LaunchPush(work, group_.native(round)));
   }
 
   DeviceGroup& group_;
@@ -199,27 +192,27 @@ class PeerTransport final : public Transport {
 absl::Status CheckTuning(const AllReduceTuning& tuning) {
   const bool right = tuning.max_lines_bytes >= 0 && tuning.max_lines_bytes <= (1 << 30) &&
                      tuning.lines_blocks >= 1 && tuning.push_blocks >= 1 &&
-                     tuning.push_blocks <= Inbox::kMostBlocks && tuning.lines_threads >= 32 &&
+                     tuning.push_blocks <= Inbox::kMaxBlocks && tuning.lines_threads >= 32 &&
                      tuning.lines_threads <= 512 && tuning.push_tile_bytes >= 128 &&
                      tuning.push_tile_bytes <= (1 << 24) && tuning.push_tile_bytes % 128 == 0 &&
                      tuning.lines_threads % 32 == 0 &&
-                     tuning.lines_blocks * (tuning.lines_threads / 32) <= Inbox::kMostLineWarps;
+                     tuning.lines_blocks * (tuning.lines_threads / 32) <= Inbox::kMaxLineWarps;
   if (right) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("tuning: max_lines_bytes ", tuning.max_lines_bytes, ", lines_blocks ",
                    tuning.lines_blocks, ", push_blocks ", tuning.push_blocks, ", lines_threads ",
                    tuning.lines_threads, "; they must be from 0 to 2^30, at least 1, from 1 to ",
-                   Inbox::kMostBlocks, ", and a multiple of 32 up to 512; push_tile_bytes ",
+                   Inbox::kMaxBlocks, ", and a multiple of 32 up to 512; push_tile_bytes ",
                    tuning.push_tile_bytes, " must be a multiple of 128 up to 2^24; with ",
-                   Inbox::kMostLineWarps, " warps in all at most"));
+                   Inbox::kMaxLineWarps, " warps in all at most"));
 }
 
 // For the fullest GPU: all ranks launch the same shapes.
 absl::StatusOr<AllReduceTuning> Fitted(AllReduceTuning tuning, const DeviceGroup& group) {
-  for (int rank = 0; rank < group.num_ranks(); ++rank) {
+  for (int rank = 0; rank < group.world_size(); ++rank) {
     const Device device = group.device(rank);
     int on_device = 0;
-    for (int r = 0; r < group.num_ranks(); ++r) on_device += group.device(r) == device ? 1 : 0;
+    for (int r = 0; r < group.world_size(); ++r) on_device += group.device(r) == device ? 1 : 0;
     int multiprocessors = 0;
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device,
@@ -235,7 +228,7 @@ absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(DeviceGroup& group,
                                                              const AllReduceTuning& tuning) {
   LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
   LOCKSTEP_ASSIGN_OR_RETURN(const AllReduceTuning fitted,
-                            Fitted(FitInMemory(tuning, group.num_ranks()), group));
+                            Fitted(FitInMemory(tuning, group.world_size()), group));
   auto transport = std::make_unique<PeerTransport>(group, fitted);
   LOCKSTEP_RETURN_IF_ERROR(transport->Allocate());
   return transport;

@@ -24,28 +24,28 @@ BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& p
   if (launches_block) {
     return ordered("CUDA_LAUNCH_BLOCKING is set, so no kernel may wait for another");
   }
-  if (devices.size() > kMostPeers) {
-    return ordered(absl::StrCat(devices.size(), " ranks are more than the ", kMostPeers,
+  if (devices.size() > kMaxPeers) {
+    return ordered(absl::StrCat(devices.size(), " ranks are more than the ", kMaxPeers,
                                 " whose kernels wait for each other"));
   }
   if (Repeat(devices)) return ordered("ranks share a GPU, so no kernel may wait for another");
   return {TransportKind::kPeer, "every rank has a GPU that was proved to reach all others"};
 }
 
-AllReduceTuning FitOnGpu(AllReduceTuning tuning, int num_ranks, int multiprocessors) {
+AllReduceTuning FitOnGpu(AllReduceTuning tuning, int ranks_on_gpu, int multiprocessors) {
   // Alone, a rank's kernels find their peers on other GPUs, however long they wait.
-  if (num_ranks == 1) return tuning;
+  if (ranks_on_gpu == 1) return tuning;
   // By their launch bounds, a multiprocessor has room for a block that pushes, or for so many
   // threads that carry lines.
   constexpr int kThreads = 512;
-  const int share = std::max(1, multiprocessors / (2 * num_ranks));
+  const int share = std::max(1, multiprocessors / (2 * ranks_on_gpu));
   tuning.push_blocks = std::min(tuning.push_blocks, share);
   tuning.lines_blocks = std::min(tuning.lines_blocks, share * (kThreads / tuning.lines_threads));
   return tuning;
 }
 
-AllReduceTuning FitInMemory(AllReduceTuning tuning, int num_ranks) {
-  const int peers = std::max(1, num_ranks - 1);
+AllReduceTuning FitInMemory(AllReduceTuning tuning, int world_size) {
+  const int peers = std::max(1, world_size - 1);
   tuning.max_lines_bytes /= peers;
   tuning.push_tile_bytes = std::max<std::int64_t>(128, tuning.push_tile_bytes / peers / 128 * 128);
   return tuning;

@@ -8,16 +8,16 @@
 #include <string>
 
 #include "absl/types/span.h"
-#include "lockstep/collective/collective_call.h"
+#include "lockstep/collective/shares.h"
 #include "lockstep/collective/transport_kind.h"
 #include "lockstep/runtime/device.h"
 
 namespace lockstep::internal::cuda {
 
 /// Ranks of one group of GPUs at most: their pointers travel as kernel parameters.
-inline constexpr int kMostRanks = 64;
+inline constexpr int kMaxRanks = 64;
 /// Ranks that wait for each other on the device at most.
-inline constexpr int kMostPeers = 8;
+inline constexpr int kMaxPeers = 8;
 
 /// The best transport for ranks on these GPUs, and why. `proof`: whether they reach each other's
 /// memory, or which pair does not and why. `launches_block`: a launch returns when its kernel has
@@ -29,60 +29,57 @@ struct BestTransport {
 BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& proof,
                          bool launches_block);
 
-/// `tuning` with few enough blocks that `num_ranks` ranks find room on a GPU of so many
+/// `tuning` with few enough blocks that `ranks_on_gpu` ranks find room on a GPU of so many
 /// multiprocessors, each with a kernel that waits for its peers and the next one, which may come
 /// before that ends.
-AllReduceTuning FitOnGpu(AllReduceTuning tuning, int num_ranks, int multiprocessors);
+AllReduceTuning FitOnGpu(AllReduceTuning tuning, int ranks_on_gpu, int multiprocessors);
 
-/// `tuning`, which is for two ranks, for `num_ranks`: what a rank sends goes to each of its peers,
+/// `tuning`, which is for two ranks, for `world_size`: what a rank sends goes to each of its peers,
 /// so the buffers for it stay as large as those of two only if it is less. (And so does the time
 /// that the links take: from there on, sums by tiles are ahead.)
-AllReduceTuning FitInMemory(AllReduceTuning tuning, int num_ranks);
+AllReduceTuning FitInMemory(AllReduceTuning tuning, int world_size);
 
-constexpr std::int64_t DivideUp(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t RoundUp(std::int64_t a, std::int64_t b) { return DivideUp(a, b) * b; }
 
 /// What a thread handles at once.
 inline constexpr int kSlotBytes = 16;
-
-struct Range {
-  std::int64_t begin;
-  std::int64_t end;
-};
-
-/// The elements of a sum that `rank` reduces for all: equal parts to a line of memory, in rank
-/// order.
-constexpr Range SliceOf(std::int64_t elements, int rank, int num_ranks) {
-  constexpr std::int64_t kElements = 64;  // whole lines of memory in every type
-  const std::int64_t lines = DivideUp(elements, kElements);
-  return {std::min(elements, lines * rank / num_ranks * kElements),
-          std::min(elements, lines * (rank + 1) / num_ranks * kElements)};
+inline bool IsAligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % kSlotBytes == 0;
 }
 
-/// The part that a rank gives to, or takes from, `rank` in an all-to-all of `width` elements:
-/// parts follow each other, equal ones unless counts are given.
-struct FlatPart {
-  std::int64_t offset;
-  std::int64_t count;
-};
-constexpr FlatPart PartOf(const std::int64_t* counts, std::int64_t width, int rank, int num_ranks) {
-  if (counts == nullptr) return {width / num_ranks * rank, width / num_ranks};
-  std::int64_t offset = 0;
-  for (int r = 0; r < rank; ++r) offset += counts[r];
-  return {offset, counts[rank]};
+/// Calls visitor<kMax>() with the least kMax of 2, 4 and 8 that is no less than `ranks`: a kernel
+/// keeps the values of as many ranks in registers.
+template <typename Visitor>
+decltype(auto) VisitMaxRanks(int ranks, Visitor&& visitor) {
+  if (ranks <= 2) return visitor.template operator()<2>();
+  if (ranks <= 4) return visitor.template operator()<4>();
+  return visitor.template operator()<8>();
+}
+/// Calls visitor<T, kMax>() for `dtype` and `ranks`, and for all that there are.
+template <typename Visitor>
+decltype(auto) VisitKernel(DType dtype, int ranks, Visitor&& visitor) {
+  return VisitDType(dtype, [&]<typename T>() {
+    return VisitMaxRanks(ranks, [&]<int kMax>() { return visitor.template operator()<T, kMax>(); });
+  });
+}
+template <typename Visitor>
+void ForEachKernel(Visitor&& visitor) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int ranks : {2, 4, 8}) VisitKernel(dtype, ranks, visitor);
+  }
 }
 
 /// The pieces in which a call goes through pinned memory, so that one is on its way up while
 /// another is on its way down; each is worth a copy engine's start. Sums alone are cut.
 class StagedPieces {
  public:
-  static constexpr int kMost = 16;
+  static constexpr int kMax = 16;
 
   explicit StagedPieces(const CollectiveCall& call) : elements_(call.in_count()) {
     constexpr std::int64_t kBytes = 2 << 20;
     if (call.kind != CollectiveKind::kAllReduce) return;
     const std::int64_t bytes = elements_ * static_cast<std::int64_t>(SizeOf(call.dtype));
-    count_ = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytes, 1, kMost));
+    count_ = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytes, 1, kMax));
   }
   int count() const { return count_; }
   /// Elements of piece `index`, which begins at a line of memory.
@@ -96,8 +93,8 @@ class StagedPieces {
   int count_ = 1;
 };
 
-/// How the lines kernel is laid out, for all its launches: sums of up to most_bytes bytes, by up to
-/// most_blocks blocks of num_threads threads. A line is 128 bytes, of which 120 are data; a warp
+/// How the lines kernel is laid out, for all its launches: sums of up to max_bytes bytes, by up to
+/// max_blocks blocks of num_threads threads. A line is 128 bytes, of which 120 are data; a warp
 /// handles a pack of eight lines at once, and as many packs as it must.
 struct LinesLayout {
   static constexpr int kLineBytes = 128;
@@ -105,29 +102,29 @@ struct LinesLayout {
   static constexpr int kSlotsPerPack = 60;
   static constexpr std::int64_t kPackBytes = std::int64_t{kSlotsPerPack} * kSlotBytes;
 
-  std::int64_t most_bytes;
-  int most_blocks;
+  std::int64_t max_bytes;
+  int max_blocks;
   int num_threads;
 
   constexpr int warps_per_block() const { return num_threads / 32; }
-  constexpr std::int64_t most_warps() const {
-    return std::int64_t{std::max(1, num_blocks(most_bytes))} * warps_per_block();
+  constexpr std::int64_t max_warps() const {
+    return std::int64_t{std::max(1, num_blocks(max_bytes))} * warps_per_block();
   }
   /// For which a warp has room in the buffer.
   constexpr std::int64_t packs_per_warp() const {
-    return std::max<std::int64_t>(1, DivideUp(DivideUp(most_bytes, kPackBytes), most_warps()));
+    return std::max<std::int64_t>(1, DivideUp(DivideUp(max_bytes, kPackBytes), max_warps()));
   }
-  constexpr std::int64_t most_lines() const {
-    return most_warps() * packs_per_warp() * kLinesPerPack;
+  constexpr std::int64_t max_lines() const {
+    return max_warps() * packs_per_warp() * kLinesPerPack;
   }
   /// Each warp has one pack, or all blocks are there: a warp's packs never are more than its room.
   constexpr int num_blocks(std::int64_t bytes) const {
     return static_cast<int>(std::min<std::int64_t>(
-        DivideUp(DivideUp(bytes, kPackBytes), warps_per_block()), most_blocks));
+        DivideUp(DivideUp(bytes, kPackBytes), warps_per_block()), max_blocks));
   }
   /// Size of one rank's line buffer, which has places for the others alone.
-  constexpr std::int64_t buffer_bytes(int num_ranks) const {
-    return std::int64_t{2} * (num_ranks - 1) * most_lines() * kLineBytes;
+  constexpr std::int64_t buffer_bytes(int world_size) const {
+    return std::int64_t{2} * (world_size - 1) * max_lines() * kLineBytes;
   }
 };
 
@@ -144,26 +141,26 @@ struct PushLayout {
   /// All blocks get as many tiles, of a size that divides the slice evenly.
   std::int64_t tile_slots;
 
-  static constexpr PushLayout Of(std::int64_t slots, int num_ranks, int num_blocks,
-                                 std::int64_t most_tile_bytes) {
-    const std::int64_t slice_slots = RoundUp(DivideUp(slots, num_ranks), 8);
-    const std::int64_t most_at_once = num_blocks * (most_tile_bytes / kSlotBytes);
-    const std::int64_t tiles = num_blocks * DivideUp(slice_slots, most_at_once);
+  static constexpr PushLayout Of(std::int64_t slots, int world_size, int num_blocks,
+                                 std::int64_t max_tile_bytes) {
+    const std::int64_t slice_slots = RoundUp(DivideUp(slots, world_size), 8);
+    const std::int64_t max_at_once = num_blocks * (max_tile_bytes / kSlotBytes);
+    const std::int64_t tiles = num_blocks * DivideUp(slice_slots, max_at_once);
     return {slice_slots, RoundUp(DivideUp(slice_slots, tiles), 8)};
   }
   /// Size of one rank's tile buffer.
-  static constexpr std::int64_t BufferBytes(int num_ranks, int num_blocks,
-                                            std::int64_t most_tile_bytes) {
-    return std::int64_t{num_blocks} * kTileDepth * (num_ranks - 1) * most_tile_bytes;
+  static constexpr std::int64_t BufferBytes(int world_size, int num_blocks,
+                                            std::int64_t max_tile_bytes) {
+    return std::int64_t{num_blocks} * kTileDepth * (world_size - 1) * max_tile_bytes;
   }
 };
 
 /// What one rank's lines and tiles take of its GPU.
-constexpr std::int64_t PeerBufferBytes(const AllReduceTuning& tuning, int num_ranks) {
-  if (num_ranks == 1) return 0;
+constexpr std::int64_t PeerBufferBytes(const AllReduceTuning& tuning, int world_size) {
+  if (world_size == 1) return 0;
   const LinesLayout lines = {tuning.max_lines_bytes, tuning.lines_blocks, tuning.lines_threads};
-  return lines.buffer_bytes(num_ranks) +
-         PushLayout::BufferBytes(num_ranks, tuning.push_blocks, tuning.push_tile_bytes);
+  return lines.buffer_bytes(world_size) +
+         PushLayout::BufferBytes(world_size, tuning.push_blocks, tuning.push_tile_bytes);
 }
 
 }  // namespace lockstep::internal::cuda

@@ -12,27 +12,27 @@ namespace {
 constexpr int kTileDepth = PushLayout::kTileDepth;
 // A block has threads that push, as many that sum, and a warp for each that tells the peers.
 // Telling waits until all writes before have arrived; in warps of its own, nobody waits with it.
-template <int kMost>
-constexpr int kGroupThreadsFor = kMost <= 2 ? 448 : 256;
-template <int kMost>
-constexpr int kThreads = 2 * kGroupThreadsFor<kMost> + 2 * 32;
+template <int kMax>
+constexpr int kGroupThreadsFor = kMax <= 2 ? 448 : 256;
+template <int kMax>
+constexpr int kThreads = 2 * kGroupThreadsFor<kMax> + 2 * 32;
 
 // Slots of 16 bytes that a thread has in flight for each rank.
-constexpr int SlotsPerThread(int most_ranks) { return most_ranks <= 2 ? 2 : 1; }
+constexpr int SlotsPerThread(int max_ranks) { return max_ranks <= 2 ? 2 : 1; }
 
-template <int kMost>
-struct Work {
+template <int kMax>
+struct PushArguments {
   Peers peers;
-  uint4* tiles[kMost] = {};
+  uint4* tiles[kMax] = {};
   uint4* own_tiles;
   Inbox* own_inbox;
   const void* in;
-  void* out[kMost] = {};
+  void* out[kMax] = {};
   std::int64_t count;
   ReduceOp op;
   std::int64_t slice_slots;
   std::int64_t tile_slots;
-  std::int64_t most_tile_slots;
+  std::int64_t max_tile_slots;
 };
 
 // What the threads of a block share: for each place of the ring, how often a tile has been pushed,
@@ -68,17 +68,17 @@ __device__ __forceinline__ bool IsComplete(const std::uint64_t* barrier, unsigne
 }
 
 // One block's part of a round (see PushLayout).
-template <typename T, int kMost>
+template <typename T, int kMax>
 class Pusher {
  public:
-  __device__ Pusher(const Work<kMost>& work, Shared& shared)
-      : work_(work),
-        peers_(work.peers),
+  __device__ Pusher(const PushArguments<kMax>& all, Shared& shared)
+      : all_(all),
+        peers_(all.peers),
         shared_(shared),
         block_(static_cast<int>(blockIdx.x)),
-        inbox_(work.own_inbox),
+        inbox_(all.own_inbox),
         before_(inbox_->tiles_before[block_]) {
-    const std::int64_t tiles = (work.slice_slots + work.tile_slots - 1) / work.tile_slots;
+    const std::int64_t tiles = (all.slice_slots + all.tile_slots - 1) / all.tile_slots;
     num_tiles_ = tiles <= block_ ? 0 : (tiles - block_ + gridDim.x - 1) / gridDim.x;
   }
 
@@ -95,7 +95,7 @@ class Pusher {
       lasts = TellTiles(shared_.summed, &Inbox::done);
       // Everyone's results are in this rank's output.
       const int peer = static_cast<int>(threadIdx.x) % 32;
-      if (lasts && IsPeer(peer)) lasts = AwaitTiles(inbox_->done[block_], peer, num_tiles_);
+      if (lasts && IsPeer(peers_, peer)) lasts = AwaitTiles(inbox_->done[block_], peer, num_tiles_);
     }
     if (!lasts) Fail();
     __syncthreads();
@@ -104,11 +104,10 @@ class Pusher {
   }
 
  private:
-  static constexpr int kGroupThreads = kGroupThreadsFor<kMost>;
-  static constexpr int kPerThread = SlotsPerThread(kMost);
+  static constexpr int kGroupThreads = kGroupThreadsFor<kMax>;
+  static constexpr int kPerThread = SlotsPerThread(kMax);
   static constexpr int kBatch = kGroupThreads * kPerThread;
 
-  __device__ bool IsPeer(int rank) const { return rank < peers_.num_ranks && rank != peers_.rank; }
   __device__ void Fail() { *static_cast<volatile int*>(&shared_.failed) = 1; }
   __device__ bool HasFailed() const {
     return *static_cast<volatile const int*>(&shared_.failed) != 0;
@@ -121,7 +120,7 @@ class Pusher {
   // named barrier `group`.
   __device__ bool GroupAwaits(const Inbox::Tiles& tiles, std::int64_t value, int group) {
     const int peer = static_cast<int>(threadIdx.x) % kGroupThreads;
-    if (IsPeer(peer) && !AwaitTiles(tiles, peer, value)) Fail();
+    if (IsPeer(peers_, peer) && !AwaitTiles(tiles, peer, value)) Fail();
     // One answer for all: who leaves alone would be waited for.
     unsigned failed;
     asm volatile(
@@ -136,14 +135,14 @@ class Pusher {
   // Tells the peers, one lane for each, of every tile whose barrier is complete. Pairs with
   // AwaitFlag; what the group wrote came here by the barrier.
   __device__ bool TellTiles(const std::uint64_t* barriers,
-                            Inbox::Tiles (Inbox::*tiles)[Inbox::kMostBlocks]) {
+                            Inbox::Tiles (Inbox::*tiles)[Inbox::kMaxBlocks]) {
     const int peer = static_cast<int>(threadIdx.x) % 32;
     for (std::int64_t i = 0; i < num_tiles_; ++i) {
       const auto parity = static_cast<unsigned>(i / kTileDepth % 2);
       while (!IsComplete(&barriers[i % kTileDepth], parity)) {
         if (HasFailed()) return false;
       }
-      if (IsPeer(peer)) {
+      if (IsPeer(peers_, peer)) {
         ReleaseFlag(&(peers_.inbox[peer]->*tiles)[block_].of[peers_.rank], before_ + i + 1);
       }
     }
@@ -153,35 +152,35 @@ class Pusher {
   // Where `source`'s tile i stands in the buffer of `owner`, which has places for the others alone.
   __device__ uint4* TileAt(uint4* buffer, int owner, int source, std::int64_t i) const {
     const std::int64_t ring = block_ * std::int64_t{kTileDepth} + i % kTileDepth;
-    const int place = (source - owner + peers_.num_ranks) % peers_.num_ranks - 1;
-    return buffer + (ring * (peers_.num_ranks - 1) + place) * work_.most_tile_slots;
+    const int place = (source - owner + peers_.world_size) % peers_.world_size - 1;
+    return buffer + (ring * (peers_.world_size - 1) + place) * all_.max_tile_slots;
   }
   // Calls step(k, slot in the tile, slot in the slice) for the slots of tile i that this thread has
   // of one batch; all k at once are in flight.
   template <typename Step>
   __device__ __forceinline__ void ForBatch(std::int64_t i, std::int64_t batch, Step step) const {
-    const std::int64_t tile_begin = (block_ + i * gridDim.x) * work_.tile_slots;
+    const std::int64_t tile_begin = (block_ + i * gridDim.x) * all_.tile_slots;
 #pragma unroll
     for (int k = 0; k < kPerThread; ++k) {
       const std::int64_t in_tile = batch + k * kGroupThreads + threadIdx.x % kGroupThreads;
       const std::int64_t in_slice = tile_begin + in_tile;
-      if (in_tile < work_.tile_slots && in_slice < work_.slice_slots) step(k, in_tile, in_slice);
+      if (in_tile < all_.tile_slots && in_slice < all_.slice_slots) step(k, in_tile, in_slice);
     }
   }
   // This rank's input to the slice of `owner`.
   __device__ __forceinline__ Slot<T> Own(int owner, std::int64_t in_slice) const {
-    return LoadSlot(static_cast<const T*>(work_.in), owner * work_.slice_slots + in_slice,
-                    work_.count, true);
+    return LoadSlot(static_cast<const T*>(all_.in), owner * all_.slice_slots + in_slice, all_.count,
+                    true);
   }
 
   __device__ bool PushTile(std::int64_t i) {
     // The place in the ring is free when its owner is done with the tile before.
     if (!GroupAwaits(inbox_->done[block_], i - kTileDepth + 1, 1)) return false;
 #pragma unroll
-    for (int owner = 0; owner < kMost; ++owner) {
-      if (!IsPeer(owner)) continue;
-      uint4* const to = TileAt(work_.tiles[owner], owner, peers_.rank, i);
-      for (std::int64_t batch = 0; batch < work_.tile_slots; batch += kBatch) {
+    for (int owner = 0; owner < kMax; ++owner) {
+      if (!IsPeer(peers_, owner)) continue;
+      uint4* const to = TileAt(all_.tiles[owner], owner, peers_.rank, i);
+      for (std::int64_t batch = 0; batch < all_.tile_slots; batch += kBatch) {
         Slot<T> slots[kPerThread];
         ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
           slots[k] = Own(owner, in_slice);
@@ -200,7 +199,7 @@ class Pusher {
                                               std::int64_t in_slice) const {
     if (r == peers_.rank) return Own(r, in_slice);
     // Past the first-level cache, which does not see what peers write.
-    const uint4 words = __ldcg(TileAt(work_.own_tiles, peers_.rank, r, i) + in_tile);
+    const uint4 words = __ldcg(TileAt(all_.own_tiles, peers_.rank, r, i) + in_tile);
     return *reinterpret_cast<const Slot<T>*>(&words);
   }
 
@@ -208,18 +207,18 @@ class Pusher {
     if (!GroupAwaits(inbox_->pushed[block_], i + 1, 2)) return false;
     // Not before: the next one's blocks need whole multiprocessors, as the peers' own do.
     AdmitNext();
-    for (std::int64_t batch = 0; batch < work_.tile_slots; batch += kBatch) {
-      Slot<T> slots[kPerThread][kMost];
+    for (std::int64_t batch = 0; batch < all_.tile_slots; batch += kBatch) {
+      Slot<T> slots[kPerThread][kMax];
       ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t in_slice) {
 #pragma unroll
-        for (int r = 0; r < kMost; ++r) {
-          if (r < peers_.num_ranks) slots[k][r] = Incoming(r, i, in_tile, in_slice);
+        for (int r = 0; r < kMax; ++r) {
+          if (r < peers_.world_size) slots[k][r] = Incoming(r, i, in_tile, in_slice);
         }
       });
-      VisitOp(work_.op, [&]<ReduceOp kOp>() {
+      VisitOp(all_.op, [&]<ReduceOp kOp>() {
         ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
-          StoreAll(peers_.rank * work_.slice_slots + in_slice,
-                   ReduceSlots<kOp>(slots[k], peers_.num_ranks));
+          StoreAll(peers_.rank * all_.slice_slots + in_slice,
+                   ReduceSlots<kOp>(slots[k], peers_.world_size));
         });
       });
     }
@@ -229,14 +228,14 @@ class Pusher {
 
   __device__ void StoreAll(std::int64_t slot, const Slot<T>& result) {
 #pragma unroll
-    for (int r = 0; r < kMost; ++r) {
-      if (r < peers_.num_ranks) {
-        StoreSlot(static_cast<T*>(work_.out[r]), slot, work_.count, true, result);
+    for (int r = 0; r < kMax; ++r) {
+      if (r < peers_.world_size) {
+        StoreSlot(static_cast<T*>(all_.out[r]), slot, all_.count, true, result);
       }
     }
   }
 
-  const Work<kMost>& work_;
+  const PushArguments<kMax>& all_;
   const Peers& peers_;
   Shared& shared_;
   const int block_;
@@ -245,60 +244,48 @@ class Pusher {
   std::int64_t num_tiles_;
 };
 
-template <typename T, int kMost>
-__global__ void __launch_bounds__(kThreads<kMost>, 1)
-    PushKernel(const __grid_constant__ Work<kMost> work) {
+template <typename T, int kMax>
+__global__ void __launch_bounds__(kThreads<kMax>, 1)
+    PushKernel(const __grid_constant__ PushArguments<kMax> all) {
   __shared__ Shared shared;
   if (threadIdx.x < kTileDepth) {
-    InitBarrier(&shared.pushed[threadIdx.x], kGroupThreadsFor<kMost>);
-    InitBarrier(&shared.summed[threadIdx.x], kGroupThreadsFor<kMost>);
+    InitBarrier(&shared.pushed[threadIdx.x], kGroupThreadsFor<kMax>);
+    InitBarrier(&shared.summed[threadIdx.x], kGroupThreadsFor<kMax>);
   }
   if (threadIdx.x == 0) shared.failed = 0;
   __syncthreads();
   AwaitWorkBefore();
-  Pusher<T, kMost>(work, shared).Run();
-}
-
-template <typename T, int kMost>
-cudaError_t Launch(const PushWork& work, cudaStream_t stream) {
-  const int num_ranks = work.peers.num_ranks;
-  const std::int64_t slots = DivideUp(work.count, Slot<T>::kLanes);
-  const PushLayout layout = PushLayout::Of(slots, num_ranks, work.num_blocks, work.most_tile_bytes);
-  Work<kMost> narrow = {.peers = work.peers,
-                        .own_tiles = static_cast<uint4*>(work.tiles[work.peers.rank]),
-                        .own_inbox = work.peers.inbox[work.peers.rank],
-                        .in = work.in,
-                        .count = work.count,
-                        .op = work.op,
-                        .slice_slots = layout.slice_slots,
-                        .tile_slots = layout.tile_slots,
-                        .most_tile_slots = work.most_tile_bytes / kSlotBytes};
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    narrow.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
-    narrow.out[rank] = work.out[rank];
-  }
-  return LaunchOverlapped(PushKernel<T, kMost>, work.num_blocks, kThreads<kMost>, stream, narrow);
+  Pusher<T, kMax>(all, shared).Run();
 }
 
 }  // namespace
 
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
-  return VisitDType(work.dtype, [&]<typename T>() {
-    if (work.peers.num_ranks <= 2) return Launch<T, 2>(work, stream);
-    if (work.peers.num_ranks <= 4) return Launch<T, 4>(work, stream);
-    return Launch<T, 8>(work, stream);
+  const Peers& peers = work.peers;
+  return VisitKernel(work.dtype, peers.world_size, [&]<typename T, int kMax>() {
+    const PushLayout layout =
+        PushLayout::Of(DivideUp(work.count, Slot<T>::kLanes), peers.world_size, work.num_blocks,
+                       work.max_tile_bytes);
+    PushArguments<kMax> all = {.peers = peers,
+                               .own_tiles = static_cast<uint4*>(work.tiles[peers.rank]),
+                               .own_inbox = peers.inbox[peers.rank],
+                               .in = work.in,
+                               .count = work.count,
+                               .op = work.op,
+                               .slice_slots = layout.slice_slots,
+                               .tile_slots = layout.tile_slots,
+                               .max_tile_slots = work.max_tile_bytes / kSlotBytes};
+    for (int rank = 0; rank < peers.world_size; ++rank) {
+      all.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
+      all.out[rank] = work.out[rank];
+    }
+    return LaunchOverlapped(PushKernel<T, kMax>, work.num_blocks, kThreads<kMax>, stream, all);
   });
 }
 
 cudaError_t LoadPushKernels() {
   FirstError error;
-  for (const DType dtype : kAllDTypes) {
-    VisitDType(dtype, [&]<typename T>() {
-      error.Load(PushKernel<T, 2>);
-      error.Load(PushKernel<T, 4>);
-      error.Load(PushKernel<T, 8>);
-    });
-  }
+  ForEachKernel([&]<typename T, int kMax>() { error.Load(PushKernel<T, kMax>); });
   return error.get();
 }
 

@@ -10,13 +10,13 @@ namespace {
 
 constexpr int kThreads = 512;
 // Enough blocks to fill any device a few times over; the rest is a loop.
-constexpr std::int64_t kMostBlocks = 1024;
+constexpr std::int64_t kMaxBlocks = 1024;
 
-// As ReduceWork, with room for kMost ranks.
-template <int kMost>
-struct Work {
-  const void* in[kMost] = {};
-  void* out[kMost] = {};
+// As ReduceWork, with room for kMax ranks.
+template <int kMax>
+struct ReduceArguments {
+  const void* in[kMax] = {};
+  void* out[kMax] = {};
   int num_inputs;
   int num_outputs;
   ReduceOp op;
@@ -28,13 +28,13 @@ struct Work {
 };
 
 // Slots of every rank that a thread has in flight: far memory is slow to answer.
-template <int kMost>
-constexpr int kInFlight = kMost <= 2   ? 4
-                          : kMost <= 4 ? 2
-                                       : 1;
+template <int kMax>
+constexpr int kInFlight = kMax <= 2   ? 4
+                          : kMax <= 4 ? 2
+                                      : 1;
 
-template <typename T, int kMost>
-__device__ void StoreAll(const Work<kMost>& work, std::int64_t row, std::int64_t slot,
+template <typename T, int kMax>
+__device__ void StoreAll(const ReduceArguments<kMax>& work, std::int64_t row, std::int64_t slot,
                          const Slot<T>& result) {
   for (int out = 0; out < work.num_outputs; ++out) {
     StoreSlot(static_cast<T*>(work.out[out]) + row * work.out_pitch, slot, work.width, work.aligned,
@@ -42,20 +42,21 @@ __device__ void StoreAll(const Work<kMost>& work, std::int64_t row, std::int64_t
   }
 }
 
-template <typename T, int kMost>
-__global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__ Work<kMost> work) {
+template <typename T, int kMax>
+__global__ void __launch_bounds__(kThreads)
+    ReduceKernel(const __grid_constant__ ReduceArguments<kMax> work) {
   const std::int64_t slots_per_row = (work.width + Slot<T>::kLanes - 1) / Slot<T>::kLanes;
   const std::int64_t slots = work.rows * slots_per_row;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < slots;
-       i += step * kInFlight<kMost>) {
-    Slot<T> inputs[kInFlight<kMost>][kMost];
+       i += step * kInFlight<kMax>) {
+    Slot<T> inputs[kInFlight<kMax>][kMax];
 #pragma unroll
-    for (int k = 0; k < kInFlight<kMost>; ++k) {
+    for (int k = 0; k < kInFlight<kMax>; ++k) {
       const std::int64_t at = i + k * step;
       const std::int64_t row = work.rows == 1 ? 0 : at / slots_per_row;
 #pragma unroll
-      for (int rank = 0; rank < kMost; ++rank) {
+      for (int rank = 0; rank < kMax; ++rank) {
         if (rank < work.num_inputs && at < slots) {
           inputs[k][rank] = LoadSlot(static_cast<const T*>(work.in[rank]) + row * work.in_pitch,
                                      at - row * slots_per_row, work.width, work.aligned);
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__
     }
     VisitOp(work.op, [&]<ReduceOp kOp>() {
 #pragma unroll
-      for (int k = 0; k < kInFlight<kMost>; ++k) {
+      for (int k = 0; k < kInFlight<kMax>; ++k) {
         const std::int64_t at = i + k * step;
         const std::int64_t row = work.rows == 1 ? 0 : at / slots_per_row;
         if (at < slots) {
@@ -79,9 +80,10 @@ __global__ void __launch_bounds__(kThreads) ReduceKernel(const __grid_constant__
 // More ranks than registers hold. Leaf after leaf, where two neighbours of one height stand on top
 // they become one: the same tree, with one value per height.
 template <ReduceOp kOp, typename T, typename Leaf>
-__device__ Compute<T> TreeOfMany(const Work<kMostRanks>& work, std::int64_t offset, Leaf leaf) {
+__device__ Compute<T> TreeOfMany(const ReduceArguments<kMaxRanks>& work, std::int64_t offset,
+                                 Leaf leaf) {
   Compute<T> partial[8];
-  static_assert(kMostRanks <= 64, "as high as 64 leaves and one over");
+  static_assert(kMaxRanks <= 64, "as high as 64 leaves and one over");
   int height = 0;
   for (int rank = 0; rank < work.num_inputs; ++rank) {
     partial[height++] = leaf(Load(static_cast<const T*>(work.in[rank])[offset]));
@@ -97,7 +99,7 @@ __device__ Compute<T> TreeOfMany(const Work<kMostRanks>& work, std::int64_t offs
 }
 
 template <typename T>
-__device__ Compute<T> AverageOfMany(const Work<kMostRanks>& work, std::int64_t offset) {
+__device__ Compute<T> AverageOfMany(const ReduceArguments<kMaxRanks>& work, std::int64_t offset) {
   using C = Compute<T>;
   if constexpr (std::is_integral_v<T>) {
     ExactSum<T> sum;
@@ -118,7 +120,7 @@ __device__ Compute<T> AverageOfMany(const Work<kMostRanks>& work, std::int64_t o
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    ReduceManyKernel(const __grid_constant__ Work<kMostRanks> work) {
+    ReduceManyKernel(const __grid_constant__ ReduceArguments<kMaxRanks> work) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
        i < work.rows * work.width; i += step) {
@@ -138,7 +140,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-unsigned BlocksFor(std::int64_t items) { return NumBlocks(items, kThreads, kMostBlocks); }
+unsigned BlocksFor(std::int64_t items) { return NumBlocks(items, kThreads, kMaxBlocks); }
 
 // Words of type Word, to which all pointers, pitches and the width are aligned.
 template <typename Word>
@@ -169,10 +171,6 @@ __global__ void SwapKernel(unsigned char* a, unsigned char* b, std::int64_t byte
   }
 }
 
-bool IsAligned(const void* pointer) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % kSlotBytes == 0;
-}
-
 // Whether every row of every rank begins at a multiple of 16 bytes.
 bool AllAligned(const ReduceWork& work) {
   const auto size = static_cast<std::int64_t>(SizeOf(work.dtype));
@@ -183,41 +181,36 @@ bool AllAligned(const ReduceWork& work) {
   return aligned;
 }
 
-template <int kMost>
-Work<kMost> Narrowed(const ReduceWork& work) {
-  Work<kMost> narrow = {.num_inputs = work.num_inputs,
-                        .num_outputs = work.num_outputs,
-                        .op = work.op,
-                        .aligned = AllAligned(work),
-                        .rows = work.rows,
-                        .width = work.width,
-                        .in_pitch = work.in_pitch,
-                        .out_pitch = work.out_pitch};
+template <int kMax>
+ReduceArguments<kMax> Narrowed(const ReduceWork& work) {
+  ReduceArguments<kMax> narrow = {.num_inputs = work.num_inputs,
+                                  .num_outputs = work.num_outputs,
+                                  .op = work.op,
+                                  .aligned = AllAligned(work),
+                                  .rows = work.rows,
+                                  .width = work.width,
+                                  .in_pitch = work.in_pitch,
+                                  .out_pitch = work.out_pitch};
   std::copy_n(work.in, work.num_inputs, narrow.in);
   std::copy_n(work.out, work.num_outputs, narrow.out);
   return narrow;
-}
-
-template <typename T>
-cudaError_t LaunchReduceOf(const ReduceWork& work, cudaStream_t stream) {
-  const int most = std::max(work.num_inputs, work.num_outputs);
-  const std::int64_t slots = work.rows * ((work.width + Slot<T>::kLanes - 1) / Slot<T>::kLanes);
-  const auto narrow = [&]<int kMost>() {
-    return Launch(ReduceKernel<T, kMost>, BlocksFor(slots), kThreads, stream,
-                  Narrowed<kMost>(work));
-  };
-  if (most <= 2) return narrow.template operator()<2>();
-  if (most <= 4) return narrow.template operator()<4>();
-  if (most <= 8) return narrow.template operator()<8>();
-  return Launch(ReduceManyKernel<T>, BlocksFor(work.rows * work.width), kThreads, stream,
-                Narrowed<kMostRanks>(work));
 }
 
 }  // namespace
 
 cudaError_t LaunchReduce(const ReduceWork& work, cudaStream_t stream) {
   if (work.rows == 0 || work.width == 0) return cudaSuccess;
-  return VisitDType(work.dtype, [&]<typename T>() { return LaunchReduceOf<T>(work, stream); });
+  const int ranks = std::max(work.num_inputs, work.num_outputs);
+  if (ranks > kMaxPeers) {
+    return VisitDType(work.dtype, [&]<typename T>() {
+      return Launch(ReduceManyKernel<T>, BlocksFor(work.rows * work.width), kThreads, stream,
+                    Narrowed<kMaxRanks>(work));
+    });
+  }
+  return VisitKernel(work.dtype, ranks, [&]<typename T, int kMax>() {
+    const std::int64_t slots = work.rows * DivideUp(work.width, Slot<T>::kLanes);
+    return Launch(ReduceKernel<T, kMax>, BlocksFor(slots), kThreads, stream, Narrowed<kMax>(work));
+  });
 }
 
 cudaError_t LaunchCopy(const CopyWork& work, cudaStream_t stream) {
@@ -243,14 +236,10 @@ cudaError_t LoadReduceKernels() {
   error.Load(CopyKernel<uint4>);
   error.Load(CopyKernel<std::uint32_t>);
   error.Load(CopyKernel<std::uint16_t>);
-  for (const DType dtype : kAllDTypes) {
-    VisitDType(dtype, [&]<typename T>() {
-      error.Load(ReduceKernel<T, 2>);
-      error.Load(ReduceKernel<T, 4>);
-      error.Load(ReduceKernel<T, 8>);
-      error.Load(ReduceManyKernel<T>);
-    });
-  }
+  ForEachKernel([&]<typename T, int kMax>() {
+    error.Load(ReduceKernel<T, kMax>);
+    error.Load(ReduceManyKernel<T>);
+  });
   return error.get();
 }
 

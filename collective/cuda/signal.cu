@@ -11,7 +11,7 @@ __global__ void SignalKernel(const __grid_constant__ Peers peers) {
   Inbox* const mine = peers.inbox[peers.rank];
   const int peer = static_cast<int>(threadIdx.x);
   const std::uint64_t round = mine->signal_rounds + 1;
-  if (peer < peers.num_ranks && peer != peers.rank) {
+  if (IsPeer(peers, peer)) {
     ReleaseFlag(&peers.inbox[peer]->signals[peers.rank], round);
     AwaitFlag(&mine->signals[peer], round, peers.watch, peer);
   }

@@ -36,6 +36,10 @@ __device__ __forceinline__ std::uint64_t NowNs() {
   return now;
 }
 
+__device__ __forceinline__ bool IsPeer(const Peers& peers, int rank) {
+  return rank < peers.world_size && rank != peers.rank;
+}
+
 /// One thread's patience in one wait.
 class Patience {
  public:

@@ -17,7 +17,7 @@ class StagedTransport final : public Transport {
   explicit StagedTransport(DeviceGroup& group)
       : group_(group),
         reach_(group.devices(), /*by_peers=*/false),
-        ranks_(static_cast<std::size_t>(group.num_ranks())) {}
+        ranks_(static_cast<std::size_t>(group.world_size())) {}
 
   ~StagedTransport() override {
     // One rank's work reads the memory of all.
@@ -26,7 +26,7 @@ class StagedTransport final : public Transport {
   }
 
   absl::Status Make() {
-    for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+    for (int rank = 0; rank < group_.world_size(); ++rank) {
       const Device device = group_.device(rank);
       Rank& mine = Of(rank);
       LOCKSTEP_ASSIGN_OR_RETURN(mine.up, OwnedStream::Create(device));
@@ -47,7 +47,7 @@ class StagedTransport final : public Transport {
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
     if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
-    if (mine.capturing || group_.num_ranks() == 1 || !IsRead(rank, mine)) return absl::OkStatus();
+    if (mine.capturing || group_.world_size() == 1 || !IsRead(rank, mine)) return absl::OkStatus();
     const Device device = group_.device(rank);
     const DeviceGuard guard(device);
     Rank& state = Of(rank);
@@ -85,15 +85,17 @@ class StagedTransport final : public Transport {
     const DeviceGuard guard(device);
     const Stream stream = group_.stream(round);
     // The others' inputs as this rank finds them: in their outboxes.
-    std::vector<CollectiveCall> calls;
-    std::vector<const CollectiveCall*> pointers;
+    CollectiveCall calls[kMaxRanks];
+    const CollectiveCall* pointers[kMaxRanks];
     for (int rank = 0; rank < round.world_size(); ++rank) {
-      calls.push_back(*round.calls[static_cast<std::size_t>(rank)]);
-      if (rank != round.rank) calls.back().in = Of(rank).outbox.get();
+      calls[rank] = round.call(rank);
+      if (rank != round.rank) calls[rank].in = Of(rank).outbox.get();
+      pointers[rank] = &calls[rank];
     }
-    for (const CollectiveCall& call : calls) pointers.push_back(&call);
-    const Round staged{
-        .rank = round.rank, .number = round.number, .calls = pointers, .failed = round.failed};
+    const Round staged{.rank = round.rank,
+                       .number = round.number,
+                       .calls = {pointers, round.calls.size()},
+                       .failed = round.failed};
     const StagedPieces pieces(round.mine());
     for (int piece = 0; piece < pieces.count(); ++piece) {
       for (int rank = 0; rank < round.world_size(); ++rank) {
@@ -104,9 +106,8 @@ class StagedTransport final : public Transport {
       }
       LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, stream, pieces[piece]));
     }
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                  cudaEventRecord(Of(round.rank).done.get(), NativeStream(stream)));
-    return absl::OkStatus();
+    return LOCKSTEP_CUDA_STATUS(device,
+                                cudaEventRecord(Of(round.rank).done.get(), NativeStream(stream)));
   }
 
   // Whoever writes its outbox next does so behind all who have read it.
@@ -131,7 +132,7 @@ class StagedTransport final : public Transport {
     std::atomic<std::int64_t> outbox_bytes{0};  // asked for from any thread
     Event ready;
     Event done;
-    std::array<Event, StagedPieces::kMost> pieces;
+    std::array<Event, StagedPieces::kMax> pieces;
 
     cudaEvent_t piece(int index) const { return pieces[static_cast<std::size_t>(index)].get(); }
   };

@@ -15,7 +15,7 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(DeviceGroup& gro
 /// For any number of ranks on any GPUs: inputs go through pinned memory of the host.
 absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(DeviceGroup& group);
 
-/// For 1 to kMostPeers ranks whose kernels run at the same time: they write to each other's memory,
+/// For 1 to kMaxPeers ranks whose kernels run at the same time: they write to each other's memory,
 /// and wait there for each other.
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(DeviceGroup& group,
                                                              const AllReduceTuning& tuning);

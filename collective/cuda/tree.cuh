@@ -65,23 +65,23 @@ __device__ __forceinline__ float Times(float value, float factor) {
 __device__ __forceinline__ double Times(double value, double factor) {
   return __dmul_rn(value, factor);
 }
-__device__ __forceinline__ float Divided(float sum, int num_ranks) {
-  return __fdiv_rn(sum, static_cast<float>(num_ranks));
+__device__ __forceinline__ float Divided(float sum, int world_size) {
+  return __fdiv_rn(sum, static_cast<float>(world_size));
 }
-__device__ __forceinline__ double Divided(double sum, int num_ranks) {
-  return __ddiv_rn(sum, static_cast<double>(num_ranks));
+__device__ __forceinline__ double Divided(double sum, int world_size) {
+  return __ddiv_rn(sum, static_cast<double>(world_size));
 }
 
-/// The tree over values[0..num_ranks), num_ranks <= kMost: neighbours first, so that the left side
+/// The tree over values[0..world_size), world_size <= kMax: neighbours first, so that the left side
 /// of every node holds a power of two. All indices are known to the compiler: it stays in
 /// registers.
-template <ReduceOp kOp, int kMost, typename C>
-__device__ __forceinline__ C TreeOf(C (&values)[kMost], int num_ranks) {
+template <ReduceOp kOp, int kMax, typename C>
+__device__ __forceinline__ C TreeOf(C (&values)[kMax], int world_size) {
 #pragma unroll
-  for (int stride = 1; stride < kMost; stride *= 2) {
+  for (int stride = 1; stride < kMax; stride *= 2) {
 #pragma unroll
-    for (int left = 0; left + stride < kMost; left += 2 * stride) {
-      if (left + stride < num_ranks) {
+    for (int left = 0; left + stride < kMax; left += 2 * stride) {
+      if (left + stride < world_size) {
         values[left] = Combine<kOp>(values[left], values[left + stride]);
       }
     }
@@ -90,18 +90,18 @@ __device__ __forceinline__ C TreeOf(C (&values)[kMost], int num_ranks) {
 }
 
 /// The tree over leaf(element) of one lane of every rank's slot.
-template <ReduceOp kOp, typename T, int kMost, typename Leaf>
-__device__ __forceinline__ Compute<T> TreeOfLane(const Slot<T> (&slots)[kMost], int lane,
-                                                 int num_ranks, Leaf leaf) {
-  Compute<T> values[kMost];
+template <ReduceOp kOp, typename T, int kMax, typename Leaf>
+__device__ __forceinline__ Compute<T> TreeOfLane(const Slot<T> (&slots)[kMax], int lane,
+                                                 int world_size, Leaf leaf) {
+  Compute<T> values[kMax];
 #pragma unroll
-  for (int rank = 0; rank < kMost; ++rank) values[rank] = leaf(Load(slots[rank].lanes[lane]));
-  return TreeOf<kOp>(values, num_ranks);
+  for (int rank = 0; rank < kMax; ++rank) values[rank] = leaf(Load(slots[rank].lanes[lane]));
+  return TreeOf<kOp>(values, world_size);
 }
 
 /// The average of one slot of every rank.
-template <typename T, int kMost>
-__device__ __forceinline__ Slot<T> AverageSlots(const Slot<T> (&slots)[kMost], int num_ranks) {
+template <typename T, int kMax>
+__device__ __forceinline__ Slot<T> AverageSlots(const Slot<T> (&slots)[kMax], int world_size) {
   using C = Compute<T>;
   constexpr int kLanes = Slot<T>::kLanes;
   C averages[kLanes];
@@ -110,27 +110,27 @@ __device__ __forceinline__ Slot<T> AverageSlots(const Slot<T> (&slots)[kMost], i
     for (int lane = 0; lane < kLanes; ++lane) {
       ExactSum<T> sum;
 #pragma unroll
-      for (int rank = 0; rank < kMost; ++rank) {
-        if (rank < num_ranks) sum.Add(slots[rank].lanes[lane]);
+      for (int rank = 0; rank < kMax; ++rank) {
+        if (rank < world_size) sum.Add(slots[rank].lanes[lane]);
       }
-      averages[lane] = sum.Average(num_ranks);
+      averages[lane] = sum.Average(world_size);
     }
   } else {
     bool all_finite = true;
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
       const C sum =
-          TreeOfLane<ReduceOp::kSum>(slots, lane, num_ranks, [](C element) { return element; });
-      averages[lane] = Divided(sum, num_ranks);
+          TreeOfLane<ReduceOp::kSum>(slots, lane, world_size, [](C element) { return element; });
+      averages[lane] = Divided(sum, world_size);
       all_finite = all_finite && IsFinite(averages[lane]);
     }
     // The largest float16 are small numbers in float32.
     if (!std::is_same_v<T, Float16> && !all_finite) {
-      const Downscale<C> scale = DownscaleFor<C>(num_ranks);
+      const Downscale<C> scale = DownscaleFor<C>(world_size);
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const C sum = TreeOfLane<ReduceOp::kSum>(
-            slots, lane, num_ranks, [&](C element) { return Times(element, scale.factor); });
+            slots, lane, world_size, [&](C element) { return Times(element, scale.factor); });
         if (!IsFinite(averages[lane])) averages[lane] = AverageOfDownscaled(sum, scale);
       }
     }
@@ -142,17 +142,17 @@ __device__ __forceinline__ Slot<T> AverageSlots(const Slot<T> (&slots)[kMost], i
 }
 
 /// The reduction of one slot of every rank.
-template <ReduceOp kOp, typename T, int kMost>
-__device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMost], int num_ranks) {
+template <ReduceOp kOp, typename T, int kMax>
+__device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMax], int world_size) {
   if constexpr (kOp == ReduceOp::kAverage) {
-    return AverageSlots(slots, num_ranks);
+    return AverageSlots(slots, world_size);
   } else {
     constexpr int kLanes = Slot<T>::kLanes;
     Slot<T> result;
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
       result.lanes[lane] = Rounded<T>(
-          TreeOfLane<kOp>(slots, lane, num_ranks, [](Compute<T> element) { return element; }));
+          TreeOfLane<kOp>(slots, lane, world_size, [](Compute<T> element) { return element; }));
     }
     return result;
   }

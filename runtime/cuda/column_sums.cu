@@ -113,8 +113,7 @@ absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool
     error.Note(LaunchColumnSums(stream, num_chunks, 1, features, Pointer<const V>(partials),
                                 features, accumulate, Pointer<Out>(out)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
 }
 
 }  // namespace lockstep::internal::cuda

@@ -166,7 +166,7 @@ cudaError_t LoadCrossEntropyKernels() {
 
 absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Tensor& logits,
                                                        const Tensor& labels, const Tensor& grad) {
-  constexpr std::int64_t kMostBlocks = 1 << 20;
+  constexpr std::int64_t kMaxBlocks = 1 << 20;
   const Device device = worker.device();
   const std::int64_t rows = logits.extent(0);
   const std::int64_t classes = logits.extent(1);
@@ -183,7 +183,7 @@ absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Ten
                                   .correct = Pointer<std::int32_t>(correct)};
   const DeviceGuard guard(device);
   const cudaStream_t stream = StreamOf(worker);
-  const auto blocks = static_cast<unsigned>(std::min(rows, kMostBlocks));
+  const auto blocks = static_cast<unsigned>(std::min(rows, kMaxBlocks));
   FirstError error;
   VisitFloating(logits.dtype(), [&]<typename T>() {
     VisitThreads(classes, [&]<int kThreads>() {

@@ -21,16 +21,16 @@ namespace lockstep::internal::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMostAxes = 8;
-constexpr std::int64_t kMostNarrow = std::numeric_limits<std::uint32_t>::max();
+constexpr int kMaxAxes = 8;
+constexpr std::int64_t kMaxNarrow = std::numeric_limits<std::uint32_t>::max();
 
 // The shape that N tensors have in common and the strides of each, outermost axis first.
 template <int N>
 struct Layout {
   std::int64_t size = 1;
   int num_axes = 0;
-  std::int64_t extents[kMostAxes];
-  std::int64_t strides[N][kMostAxes];
+  std::int64_t extents[kMaxAxes];
+  std::int64_t strides[N][kMaxAxes];
 };
 
 // Axes are joined where memory allows, so that contiguous tensors of any shape have one.
@@ -45,10 +45,10 @@ absl::StatusOr<Layout<N>> MakeLayout(const Shape& shape,
     for (std::size_t n = 0; joins && n < N; ++n)
       joins = layout.strides[n][last] == (*strides[n])[axis] * shape[axis];
     if (!joins) {
-      if (layout.num_axes == kMostAxes) {
+      if (layout.num_axes == kMaxAxes) {
         return absl::InvalidArgumentError(absl::StrCat("elementwise: a strided tensor of shape ",
                                                        ToString(shape), "; a GPU takes up to ",
-                                                       kMostAxes, " axes"));
+                                                       kMaxAxes, " axes"));
       }
       last = layout.num_axes++;
       layout.extents[last] = 1;
@@ -94,7 +94,7 @@ template <int N>
 __device__ __forceinline__ void FindOffsets(const Layout<N>& layout, std::int64_t index,
                                             std::int64_t (&at)[N]) {
   // 64-bit division takes several times as long.
-  const bool narrow = layout.size <= kMostNarrow;
+  const bool narrow = layout.size <= kMaxNarrow;
 #pragma unroll
   for (int n = 0; n < N; ++n) at[n] = 0;
   for (int axis = layout.num_axes - 1; axis > 0; --axis) {
@@ -167,10 +167,9 @@ absl::Status Elementwise(Worker& worker, Op op, const Shape& shape,
   const DeviceGuard guard(worker.device());
   const bool packed =
       IsAligned<kCount>(out) && (true && ... && IsAligned<kCount>(in)) && Pack(layout, kCount);
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+  return LOCKSTEP_CUDA_STATUS(
       worker.device(), packed ? LaunchElementwise<kCount>(StreamOf(worker), op, layout, out, in...)
                               : LaunchElementwise<1>(StreamOf(worker), op, layout, out, in...));
-  return absl::OkStatus();
 }
 
 template <typename Op, typename Out, typename... In>
@@ -321,11 +320,10 @@ absl::Status Copy(Worker& worker, const Tensor& in, const Tensor& out) {
   if (in.dtype() == out.dtype() && in.is_contiguous() && out.is_contiguous()) {
     if (in.raw_data() == out.raw_data()) return absl::OkStatus();
     const DeviceGuard guard(worker.device());
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+    return LOCKSTEP_CUDA_STATUS(
         worker.device(),
         cudaMemcpyAsync(out.raw_data(), in.raw_data(), static_cast<std::size_t>(in.size_bytes()),
                         cudaMemcpyDeviceToDevice, StreamOf(worker)));
-    return absl::OkStatus();
   }
   return VisitDType(in.dtype(), [&]<typename T>() {
     return VisitDType(out.dtype(), [&]<typename Other>() -> absl::Status {
@@ -347,8 +345,7 @@ absl::Status CopyAcross(Worker& worker, const Tensor& in, const Tensor& out) {
       cudaMemcpyAsync(out.raw_data(), in.raw_data(), static_cast<std::size_t>(in.size_bytes()),
                       in.device().is_cpu() ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
                       StreamOf(worker)));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), cudaStreamSynchronize(StreamOf(worker)));
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(worker.device(), cudaStreamSynchronize(StreamOf(worker)));
 }
 
 absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x) {

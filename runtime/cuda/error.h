@@ -13,7 +13,16 @@ namespace lockstep::internal::cuda {
 /// kUnavailable: everything else.
 absl::Status Error(cudaError_t error, absl::string_view call, Device device);
 
+inline absl::Status ToStatus(cudaError_t error, absl::string_view call, Device device) {
+  return error == cudaSuccess ? absl::OkStatus() : Error(error, call, device);
+}
+
 }  // namespace lockstep::internal::cuda
+
+/// What became of a CUDA call, as a status.
+///   return LOCKSTEP_CUDA_STATUS(device, cudaStreamSynchronize(stream));
+#define LOCKSTEP_CUDA_STATUS(device, ...) \
+  ::lockstep::internal::cuda::ToStatus((__VA_ARGS__), #__VA_ARGS__, (device))
 
 /// Returns a status from the enclosing function unless the CUDA call succeeds.
 ///   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamSynchronize(stream));

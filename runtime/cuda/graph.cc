@@ -32,10 +32,9 @@ absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream& stream,
 
 absl::Status LaunchGraph(const Stream& stream, void* executable) {
   const DeviceGuard guard(stream.device());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+  return LOCKSTEP_CUDA_STATUS(
       stream.device(),
       cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable), NativeStream(stream)));
-  return absl::OkStatus();
 }
 
 }  // namespace lockstep::internal::cuda

@@ -25,10 +25,10 @@ cudaError_t Launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, cud
 }
 
 /// Blocks of `num_threads` threads for `items` items, for kernels that stride by the whole grid: at
-/// least one, and no more than `most`.
-inline unsigned NumBlocks(std::int64_t items, int num_threads, std::int64_t most = 1 << 16) {
+/// least one, and no more than `max_blocks`.
+inline unsigned NumBlocks(std::int64_t items, int num_threads, std::int64_t max_blocks = 1 << 16) {
   const std::int64_t wanted = (items + num_threads - 1) / num_threads;
-  return static_cast<unsigned>(std::clamp<std::int64_t>(wanted, 1, most));
+  return static_cast<unsigned>(std::clamp<std::int64_t>(wanted, 1, max_blocks));
 }
 
 /// Keeps the first failure of several calls.

@@ -77,8 +77,7 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
     error.Note(Launch(UniformBlockKernel<T>, NumBlocks(out.size(), kThreads), kThreads,
                       StreamOf(worker), block, Pointer<T>(out)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
 }
 
 }  // namespace lockstep::internal::cuda

@@ -32,16 +32,14 @@ absl::Status CheckStream(const Stream& stream) {
 
 absl::Status Synchronize(const Stream& stream) {
   const DeviceGuard guard(stream.device());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(stream.device(), cudaStreamSynchronize(NativeStream(stream)));
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(stream.device(), cudaStreamSynchronize(NativeStream(stream)));
 }
 
 absl::Status QueueZeros(const Stream& stream, void* memory, std::int64_t bytes) {
   const DeviceGuard guard(stream.device());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+  return LOCKSTEP_CUDA_STATUS(
       stream.device(),
       cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), NativeStream(stream)));
-  return absl::OkStatus();
 }
 
 }  // namespace lockstep::internal::cuda

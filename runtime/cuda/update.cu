@@ -113,8 +113,7 @@ absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& 
                       StreamOf(worker), by, master.size(), Pointer<const T>(gradient),
                       Pointer<T>(velocity), Pointer<T>(master), Pointer<Value>(value)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
 }
 
 absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64_t step,
@@ -140,8 +139,7 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
                       Pointer<T>(mean), Pointer<T>(mean_square), Pointer<T>(master),
                       Pointer<Value>(value)));
   });
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(worker.device(), error.get());
-  return absl::OkStatus();
+  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
 }
 
 }  // namespace lockstep::internal::cuda

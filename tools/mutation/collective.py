@@ -13,8 +13,6 @@ EDITS = {
         Mutant("if (told[other] || calls[other]->Describe() != asked) continue;",
                "if (calls[other]->Describe() != asked) break;"),
         Mutant("if (sum == whole) return absl::OkStatus();", "if (sum <= whole) return absl::OkStatus();"),
-        Mutant("CountFor(calls[r]->receive_counts(), calls[r]->out_width, s, calls.size())",
-               "CountFor(nullptr, calls[r]->out_width, s, calls.size())"),
         Mutant("begin < other.end && other.begin < end", "begin <= other.end && other.begin <= end"),
         Mutant("static_cast<std::size_t>(call.root) != rank;", "static_cast<std::size_t>(call.root) == rank;"),
         Mutant("call.kind == CollectiveKind::kBroadcast && static_cast<std::size_t>(call.root) != rank;", "false;"),
@@ -25,6 +23,8 @@ EDITS = {
         Mutant("LOCKSTEP_RETURN_IF_ERROR(CheckExchange(calls));", ""),
     ],
     "collective/collective_call.cc": [
+        Mutant("return RunOf(receive_counts(), out_width, rank, world_size);", "return RunOf(nullptr, out_width, rank, world_size);"),
+        Mutant("std::accumulate(counts, counts + rank, std::int64_t{0})", "std::int64_t{0}"),
         Mutant("call.details == nullptr || call.kind == CollectiveKind::kAllToAll", "call.details == nullptr"),
         Mutant('", axis ", details.axis', '""'),
         Mutant("call.kind == CollectiveKind::kAllToAll && call.in_place()", "false"),
@@ -80,7 +80,7 @@ EDITS = {
         Mutant("std::min(options.timeout, absl::Hours(24 * 3650))", "options.timeout"),
         Mutant("streams.size() > kMaxRanks", "streams.size() >= kMaxRanks"),
         Mutant("options.check_nan && !streams.front().device().is_cpu()", "false"),
-        Mutant("rank >= 0 && rank < world_size() ? rank : world_size()", "rank >= 0 && rank < world_size() ? rank : 0"),
+        Mutant("if (rank < 0 || rank >= world_size()) return *no_rank_;", "if (rank < 0 || rank >= world_size()) rank = 0;"),
     ],
     "collective/choose_transport.cc": [
         Mutant("options.kind != TransportKind::kAuto && options.kind != TransportKind::kCpu", "options.kind == TransportKind::kPeer"),
@@ -89,14 +89,21 @@ EDITS = {
         Mutant("TransportKind::kPeer, TransportKind::kStaged, TransportKind::kOrdered};", "TransportKind::kPeer, TransportKind::kStaged};"),
     ],
     "collective/cuda/plan.cc": [
-        Mutant("if (devices.size() > kMostPeers) {", "if (devices.size() >= kMostPeers) {"),
-        Mutant("if (num_ranks == 1) return tuning;", ""),
-        Mutant("multiprocessors / (2 * num_ranks)", "multiprocessors / num_ranks"),
+        Mutant("if (devices.size() > kMaxPeers) {", "if (devices.size() >= kMaxPeers) {"),
+        Mutant("if (ranks_on_gpu == 1) return tuning;", ""),
+        Mutant("multiprocessors / (2 * ranks_on_gpu)", "multiprocessors / ranks_on_gpu"),
         Mutant("share * (kThreads / tuning.lines_threads)", "share * kThreads"),
     ],
+    "collective/shares.cc": [
+        Mutant("from_offset = WidthBefore(round, taker, &CollectiveCall::out_width);", ""),
+        Mutant("WidthBefore(round, giver, &CollectiveCall::in_width)", "WidthBefore(round, taker, &CollectiveCall::in_width)"),
+        Mutant("if (giver != to.root) width = 0;", ""),
+        Mutant("call.outer * width, width, pitch", "width, width, pitch"),
+        Mutant("lower ? half : part - half", "half"),
+    ],
     "collective/cuda/exchange_plan.cc": [
-        Mutant("Note(mine_.outer * width);", "Note(width);", occurrence=1),
-        Mutant("Note(mine_.outer * width);", "Note(width);", occurrence=2),
+        Mutant("plan.largest = std::max({plan.largest, plan.send[r].count, plan.receive[r].count});",
+               "plan.largest = std::max(plan.largest, plan.send[r].count);"),
     ],
     "collective/cuda/wait_report.cc": [
         Mutant(".in_count = call.in_count(),", ".in_count = call.in_width,"),

@@ -4,11 +4,11 @@ from mutant import Mutant
 PROGRAMS = ["collective_test"]
 EDITS = {
     "collective/average.h": [
-        Mutant("while (power < static_cast<C>(num_ranks))", "while (2 * power < static_cast<C>(num_ranks))"),
+        Mutant("while (power < static_cast<C>(world_size))", "while (2 * power < static_cast<C>(world_size))"),
         Mutant("if (IsFinite(average) || !IsFinite(sum)) return average;", "if (IsFinite(average)) return average;"),
         Mutant("return average > 0 ? kLargest<C> : -kLargest<C>;", "return kLargest<C>;"),
         Mutant("return value >= -kLargest<C> && value <= kLargest<C>;", "return value <= kLargest<C>;"),
-        Mutant("static_cast<double>(sum) / num_ranks", "static_cast<float>(sum) / static_cast<float>(num_ranks)"),
+        Mutant("static_cast<double>(sum) / world_size", "static_cast<float>(sum) / static_cast<float>(world_size)"),
         Mutant("std::int64_t upper = high + (low >> 32);", "std::int64_t upper = high;"),
         Mutant("if (upper == static_cast<std::int32_t>(upper))", "if (true)"),
         Mutant("if (upper == static_cast<std::int32_t>(upper))", "if (false)",
@@ -18,7 +18,7 @@ EDITS = {
     ],
     "collective/reduce_tree-inl.h": [
         Mutant("std::bit_floor(count - 1)", "std::bit_floor(count) / 2"),
-        Mutant("const bool is_exact = std::has_single_bit(num_ranks);", "const bool is_exact = true;"),
+        Mutant("const bool is_exact = std::has_single_bit(world_size);", "const bool is_exact = true;"),
         Mutant("zeros = hn::Add(zeros, hn::Mul(average, hn::Zero(d)));", "zeros = hn::Mul(average, hn::Zero(d));"),
         Mutant("return hn::AllFalse(d, hn::IsNaN(zeros));", "return true;"),
         Mutant("if (!IsFinite(result[k])) result[k] =", "result[k] ="),
@@ -51,12 +51,15 @@ EDITS = {
         Mutant("hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd)", "hn::Add(bits, hn::Set(du, 0x8000u))"),
     ],
     "collective/cpu_transport.cc": [
-        Mutant("lines * (round.rank + 1) / ranks * kSliceElements", "lines / ranks * (round.rank + 1) * kSliceElements"),
-        Mutant("for (int r = 0; r < round.rank; ++r) offset += round.calls[static_cast<std::size_t>(r)]->out_width;",
-               "for (int r = 0; r < round.rank; ++r) offset += mine.out_width;"),
-        Mutant("At(round.calls[r]->in, row * mine.in_width + offset + at, mine.dtype)",
-               "At(round.calls[r]->in, row * mine.in_width + offset, mine.dtype)"),
-        Mutant("const std::int64_t begin = round.rank < s ? 0 : half;", "const std::int64_t begin = 0;"),
+        Mutant("At(parts[r], row * mine.in_width + at, mine.dtype)", "At(parts[r], row * mine.in_width, mine.dtype)"),
+    ],
+    "collective/shares.h": [
+        Mutant("lines * (rank + 1) / world_size * kElements", "lines / world_size * (rank + 1) * kElements"),
+    ],
+    "collective/shares.cc": [
+        Mutant("for (int r = 0; r < rank; ++r) offset += round.call(r).*width;",
+               "for (int r = 0; r < rank; ++r) offset += round.mine().*width;"),
+        Mutant("const std::int64_t begin = lower ? 0 : half;", "const std::int64_t begin = 0;"),
     ],
     "runtime/float_mode.cc": [
         Mutant("kDefaultControl = 0x1F80;", "kDefaultControl = 0x1FC0;"),

@@ -47,7 +47,7 @@ EDITS = {
         Mutant("return dtype == DType::kFloat16 || dtype == DType::kBFloat16;", "return dtype == DType::kBFloat16;"),
     ],
     "runtime/device.cc": [
-        Mutant("rank * devices.size() / num_ranks", "rank % devices.size()"),
+        Mutant("rank * devices.size() / ranks", "rank % devices.size()"),
     ],
     "runtime/elementwise.cc": [
         Mutant("if (x.size() == 0) return accumulate ? absl::OkStatus() : Fill(worker, 0, out);",
@@ -69,7 +69,7 @@ EDITS = {
         Mutant('CheckMemory(kWhat, "labels", labels)', 'CheckMemory(kWhat, "labels", logits)'),
     ],
     "runtime/matmul.cc": [
-        Mutant("tensor->extent(0) > kMost ||", ""),
+        Mutant("tensor->extent(0) > kMax ||", ""),
         Mutant("tensor.extent(0) > 1 ? tensor.strides()[0] : tensor.extent(1)", "tensor.extent(1)"),
         Mutant("return options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *options.bias, out);", "return absl::OkStatus();"),
         Mutant('internal::CheckMemory("matmul", "b", b)', 'internal::CheckMemory("matmul", "b", a)'),

@@ -54,7 +54,7 @@ TEST_CASE("ranks that share a GPU take so few blocks that two kernels of each fi
   CHECK(alone.lines_blocks == AllReduceTuning{}.lines_blocks);
   CHECK(alone.push_blocks == AllReduceTuning{}.push_blocks);
   for (const int multiprocessors : {16, 48, 132}) {
-    for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+    for (int ranks = 2; ranks <= kMaxPeers; ++ranks) {
       for (const int threads : {32, 96, 128, 512}) {
         INFO(ranks << " ranks, " << multiprocessors << " multiprocessors, " << threads);
         const AllReduceTuning fitted = FitOnGpu({.lines_threads = threads}, ranks, multiprocessors);
@@ -71,7 +71,7 @@ TEST_CASE("ranks that share a GPU take so few blocks that two kernels of each fi
 
 TEST_CASE("a group's buffers take at most 56 MiB of a GPU by default, for two to eight ranks") {
   CHECK(PeerBufferBytes({}, 1) == 0);
-  for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+  for (int ranks = 2; ranks <= kMaxPeers; ++ranks) {
     const AllReduceTuning fitted = FitInMemory({}, ranks);
     INFO(ranks << " ranks: " << PeerBufferBytes(fitted, ranks) << " bytes");
     CHECK(PeerBufferBytes(fitted, ranks) <= 56 << 20);
@@ -87,7 +87,7 @@ TEST_CASE("a group's buffers take at most 56 MiB of a GPU by default, for two to
 
 TEST_CASE("the slices of all ranks make up the whole, and are equal to a line of memory") {
   for (const std::int64_t count : kCounts) {
-    for (int ranks = 1; ranks <= kMostRanks; ++ranks) {
+    for (int ranks = 1; ranks <= kMaxRanks; ++ranks) {
       std::int64_t expected = 0;
       for (int rank = 0; rank < ranks; ++rank) {
         const Range slice = SliceOf(count, rank, ranks);
@@ -107,7 +107,7 @@ TEST_CASE("the pieces of a staged sum make up the whole, and other calls are not
     CollectiveCall call{.kind = CollectiveKind::kAllReduce, .in_width = count, .out_width = count};
     const StagedPieces pieces(call);
     REQUIRE(pieces.count() >= 1);
-    REQUIRE(pieces.count() <= StagedPieces::kMost);
+    REQUIRE(pieces.count() <= StagedPieces::kMax);
     std::int64_t expected = 0;
     for (int piece = 0; piece < pieces.count(); ++piece) {
       REQUIRE(pieces[piece].begin == expected);
@@ -127,28 +127,28 @@ TEST_CASE(
     "every pack of a sum by lines has a warp with room for it, and the buffer holds them all") {
   for (const LinesLayout layout : {LinesLayout{8 << 20, 1104, 128}, LinesLayout{2048, 4, 64},
                                    LinesLayout{0, 1, 32}, LinesLayout{1 << 30, 16, 512}}) {
-    for (std::int64_t bytes = 1; bytes <= layout.most_bytes; bytes = bytes * 5 / 4 + 1) {
+    for (std::int64_t bytes = 1; bytes <= layout.max_bytes; bytes = bytes * 5 / 4 + 1) {
       const std::int64_t packs = DivideUp(bytes, LinesLayout::kPackBytes);
       const int blocks = layout.num_blocks(bytes);
       const std::int64_t warps = std::int64_t{blocks} * layout.warps_per_block();
       REQUIRE(blocks >= 1);
-      REQUIRE(blocks <= layout.most_blocks);
+      REQUIRE(blocks <= layout.max_blocks);
       // Warp w has packs w, w + warps, and so on.
       REQUIRE(DivideUp(packs, warps) <= layout.packs_per_warp());
-      REQUIRE(packs * LinesLayout::kLinesPerPack <= layout.most_lines());
+      REQUIRE(packs * LinesLayout::kLinesPerPack <= layout.max_lines());
     }
     // Two halves, for every source but the owner itself.
-    CHECK(layout.buffer_bytes(3) == 2 * 2 * layout.most_lines() * LinesLayout::kLineBytes);
+    CHECK(layout.buffer_bytes(3) == 2 * 2 * layout.max_lines() * LinesLayout::kLineBytes);
     // No warp has a slot that no launch uses.
-    CHECK(layout.most_warps() ==
-          std::max(1, layout.num_blocks(layout.most_bytes)) * layout.warps_per_block());
-    CHECK(layout.num_blocks(layout.most_bytes) <= layout.most_blocks);
+    CHECK(layout.max_warps() ==
+          std::max(1, layout.num_blocks(layout.max_bytes)) * layout.warps_per_block());
+    CHECK(layout.num_blocks(layout.max_bytes) <= layout.max_blocks);
   }
 }
 
 TEST_CASE("the tiles of all blocks cover every slot of a slice once, and fit their places") {
   for (const std::int64_t slots : {1LL, 7LL, 8LL, 1000LL, 65536LL, 1LL << 24, (1LL << 27) + 3}) {
-    for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+    for (int ranks = 2; ranks <= kMaxPeers; ++ranks) {
       for (const auto& [blocks, tile_bytes] : {std::pair{132, 32 << 10}, {4, 4096}, {1, 128}}) {
         if (slots > (1 << 24) && tile_bytes < 4096) continue;
         const PushLayout layout = PushLayout::Of(slots, ranks, blocks, tile_bytes);
@@ -243,7 +243,7 @@ TEST_CASE("what every rank plans to send and to receive fits together, and is wh
                                     CollectiveKind::kBroadcast, CollectiveKind::kAllToAll}) {
     const bool has_rows =
         kind == CollectiveKind::kReduceScatter || kind == CollectiveKind::kAllGather;
-    for (int ranks = 2; ranks <= kMostPeers; ++ranks) {
+    for (int ranks = 2; ranks <= kMaxPeers; ++ranks) {
       for (const std::int64_t outer : {1, 3}) {
         for (const bool even : {true, false}) {
           INFO(Name(kind) << ", " << ranks << " ranks, outer " << outer << ", even " << even);
