@@ -79,6 +79,12 @@ TEST_CASE("a file cut off anywhere is refused, plain or gzipped, and never crash
       CHECK_FALSE(ReadIdx(directory.Write("cut", whole.substr(0, length))).ok());
     }
   }
+  const std::string packed = Gzip(file);
+  for (std::size_t length = 2; length < packed.size(); ++length) {
+    INFO(length << " of " << packed.size());
+    CHECK(Says(ReadIdx(directory.Write("cut", packed.substr(0, length))).status(),
+               "cannot be unpacked: it ends too early"));
+  }
 }
 
 TEST_CASE("a gzipped file may have several members, and nothing after the last") {
