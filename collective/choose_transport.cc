@@ -1,5 +1,3 @@
-#include "lockstep/collective/choose_transport.h"
-
 #include <algorithm>
 
 #include "lockstep/collective/cuda/choose_transport.h"

@@ -1,10 +1,13 @@
 #include "lockstep/collective/collective_call.h"
 
+#include <algorithm>
+#include <iterator>
 #include <numeric>
 #include <vector>
 
 #include "absl/strings/str_join.h"
 #include "lockstep/runtime/status.h"
+#include "lockstep/runtime/tensor.h"
 
 namespace lockstep {
 namespace {
@@ -24,10 +27,8 @@ std::string Brackets(absl::Span<const std::int64_t> shape) {
 // Whether the call asks for as many elements as its shape has. One that was changed on its way
 // does not. Wraps around like the counts.
 bool HasShape(const CollectiveCall& call) {
-  std::uint64_t size = 1;
-  for (const std::int64_t extent : call.details->shape) size *= static_cast<std::uint64_t>(extent);
   const bool gathers = call.kind == CollectiveKind::kAllGather;
-  return static_cast<std::int64_t>(size) == (gathers ? call.out_count() : call.in_count());
+  return internal::Product(call.details->shape) == (gathers ? call.out_count() : call.in_count());
 }
 
 // "x 4096", "x 10 -> 3", "[64, 64]" or "[4, 4] -> [2, 4], axis 0".
@@ -69,39 +70,14 @@ CollectiveCall::Run RunOf(const std::int64_t* counts, std::int64_t width, int ra
 }  // namespace
 
 absl::string_view Name(CollectiveKind kind) {
-  switch (kind) {
-    case CollectiveKind::kAllReduce:
-      return "all_reduce";
-    case CollectiveKind::kReduceScatter:
-      return "reduce_scatter";
-    case CollectiveKind::kAllGather:
-      return "all_gather";
-    case CollectiveKind::kBroadcast:
-      return "broadcast";
-    case CollectiveKind::kAllToAll:
-      return "all_to_all";
-    case CollectiveKind::kBarrier:
-      return "barrier";
-    case CollectiveKind::kSplit:
-      break;
-  }
-  return "split";
+  constexpr absl::string_view kNames[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
+                                          "all_to_all", "barrier",        "split"};
+  return kNames[std::min(static_cast<std::size_t>(kind), std::size(kNames) - 1)];
 }
 
 absl::string_view Name(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::kSum:
-      return "sum";
-    case ReduceOp::kAverage:
-      return "avg";
-    case ReduceOp::kProduct:
-      return "prod";
-    case ReduceOp::kMin:
-      return "min";
-    case ReduceOp::kMax:
-      break;
-  }
-  return "max";
+  constexpr absl::string_view kNames[] = {"sum", "avg", "prod", "min", "max"};
+  return kNames[std::min(static_cast<std::size_t>(op), std::size(kNames) - 1)];
 }
 
 absl::StatusOr<ReduceOp> ParseReduceOp(absl::string_view name) {

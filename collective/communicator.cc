@@ -6,13 +6,12 @@ namespace lockstep {
 namespace {
 
 using internal::OutOfMemoryAsStatus;
+using internal::Product;
 
 absl::Status SameShape(absl::string_view what, const Tensor& in, const Tensor& out) {
   if (in.shape() == out.shape()) return absl::OkStatus();
-  return OutOfMemoryAsStatus([&] {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
-                                                   out.ToString(), "; they must have one shape"));
-  });
+  return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
+                                                 out.ToString(), "; they must have one shape"));
 }
 
 // For operations that split or join along `axis`: all other axes are equal. Counts `axis` from the
@@ -36,15 +35,6 @@ absl::Status SameButAxis(absl::string_view what, const Tensor& in, const Tensor&
                                                  axis, " alone"));
 }
 
-// Wraps around rather than overflows where an extent of 0 hides absurd ones.
-std::int64_t Product(const Shape& shape, int begin, int end) {
-  std::uint64_t product = 1;
-  for (int axis = begin; axis < end; ++axis) {
-    product *= static_cast<std::uint64_t>(shape[static_cast<std::size_t>(axis)]);
-  }
-  return static_cast<std::int64_t>(product);
-}
-
 // What all ranks must have alike. Tensors of one axis are told apart by their counts.
 void SeeShape(CollectiveCall& call, CallDetails& details, const Shape& shape, int axis = 0) {
   if (shape.size() == 1) return;
@@ -59,9 +49,10 @@ void SeeShape(CollectiveCall& call, CallDetails& details, const Shape& shape, in
 void SeeAlongAxis(CollectiveCall& call, CallDetails& details, const Tensor& in, const Tensor& out,
                   int axis) {
   const bool gathers = call.kind == CollectiveKind::kAllGather;
-  call.outer = Product(in.shape(), 0, axis);
-  call.in_width = Product(in.shape(), axis, in.num_axes());
-  call.out_width = Product(out.shape(), axis, out.num_axes());
+  const auto before = static_cast<std::size_t>(axis);
+  call.outer = Product(absl::MakeConstSpan(in.shape()).first(before));
+  call.in_width = Product(absl::MakeConstSpan(in.shape()).subspan(before));
+  call.out_width = Product(absl::MakeConstSpan(out.shape()).subspan(before));
   details.part = (gathers ? in : out).extent(axis);
   SeeShape(call, details, (gathers ? out : in).shape(), axis);
 }
@@ -126,26 +117,26 @@ absl::Status Communicator::AllReduce(const Tensor& in, const Tensor& out, Reduce
       .kind = CollectiveKind::kAllReduce, .op = op, .in_width = in.size(), .out_width = out.size()};
   CallDetails details;
   SeeShape(call, details, in.shape());
-  return CheckAndExecute(call, SameShape("all_reduce", in, out), in, out);
+  return CheckAndExecute(call, in, out, [&] { return SameShape("all_reduce", in, out); });
 }
 
 absl::Status Communicator::ReduceScatter(const Tensor& in, const Tensor& out, ReduceOp op,
                                          int axis) {
-  CollectiveCall call{.kind = CollectiveKind::kReduceScatter, .op = op};
-  CallDetails details;
-  absl::Status shapes =
-      OutOfMemoryAsStatus([&] { return SameButAxis("reduce_scatter", in, out, axis); });
-  if (shapes.ok()) SeeAlongAxis(call, details, in, out, axis);
-  return CheckAndExecute(call, std::move(shapes), in, out);
+  return AlongAxis({.kind = CollectiveKind::kReduceScatter, .op = op}, in, out, axis);
 }
 
 absl::Status Communicator::AllGather(const Tensor& in, const Tensor& out, int axis) {
-  CollectiveCall call{.kind = CollectiveKind::kAllGather};
+  return AlongAxis({.kind = CollectiveKind::kAllGather}, in, out, axis);
+}
+
+absl::Status Communicator::AlongAxis(CollectiveCall call, const Tensor& in, const Tensor& out,
+                                     int axis) {
   CallDetails details;
-  absl::Status shapes =
-      OutOfMemoryAsStatus([&] { return SameButAxis("all_gather", in, out, axis); });
-  if (shapes.ok()) SeeAlongAxis(call, details, in, out, axis);
-  return CheckAndExecute(call, std::move(shapes), in, out);
+  return CheckAndExecute(call, in, out, [&]() -> absl::Status {
+    LOCKSTEP_RETURN_IF_ERROR(SameButAxis(Name(call.kind), in, out, axis));
+    SeeAlongAxis(call, details, in, out, axis);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int root) {
@@ -155,15 +146,13 @@ absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int ro
                       .out_width = out.size()};
   CallDetails details;
   SeeShape(call, details, in.shape());
-  absl::Status shapes = SameShape("broadcast", in, out);
-  if (shapes.ok() && (root < 0 || root >= world_size_)) {
-    shapes = OutOfMemoryAsStatus([&] {
-      return absl::InvalidArgumentError(absl::StrCat("broadcast: root ", root, " in a group of ",
-                                                     world_size_, "; it must be from 0 to ",
-                                                     world_size_ - 1));
-    });
-  }
-  return CheckAndExecute(call, std::move(shapes), in, out);
+  return CheckAndExecute(call, in, out, [&]() -> absl::Status {
+    LOCKSTEP_RETURN_IF_ERROR(SameShape("broadcast", in, out));
+    if (root >= 0 && root < world_size_) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("broadcast: root ", root, " in a group of ",
+                                                   world_size_, "; it must be from 0 to ",
+                                                   world_size_ - 1));
+  });
 }
 
 absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
@@ -176,14 +165,13 @@ absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
       .receive_counts = receive_counts.empty() ? nullptr : receive_counts.data()};
   const bool uneven = !send_counts.empty() || !receive_counts.empty();
   if (uneven) call.details = &details;
-  absl::Status counts = OutOfMemoryAsStatus([&] {
+  return CheckAndExecute(call, in, out, [&]() -> absl::Status {
     LOCKSTEP_RETURN_IF_ERROR(CheckCounts("send", send_counts, in, world_size_));
     LOCKSTEP_RETURN_IF_ERROR(CheckCounts("receive", receive_counts, out, world_size_));
     if (!uneven || in.size() == 0 || in.raw_data() != out.raw_data()) return absl::OkStatus();
     return absl::InvalidArgumentError(
         "all_to_all: in and out are one tensor, and counts are given; give out memory of its own");
   });
-  return CheckAndExecute(call, std::move(counts), in, out);
 }
 
 absl::StatusOr<PendingCollective> Communicator::AllReduceAsync(const Tensor& in, const Tensor& out,
@@ -258,15 +246,18 @@ absl::Status Communicator::CheckTensors(const CollectiveCall& call, const Tensor
   return absl::OkStatus();
 }
 
-absl::Status Communicator::CheckAndExecute(CollectiveCall call, absl::Status shapes,
-                                           const Tensor& in, const Tensor& out) {
+absl::Status Communicator::CheckAndExecute(CollectiveCall& call, const Tensor& in,
+                                           const Tensor& out,
+                                           absl::FunctionRef<absl::Status()> check) {
   call.aside = std::exchange(aside_, false);
   call.dtype = in.dtype();
   call.in = in.raw_data();
   call.out = out.raw_data();
-  if (shapes.ok()) shapes = OutOfMemoryAsStatus([&] { return CheckTensors(call, in, out); });
-  if (!shapes.ok()) return Refuse(call, std::move(shapes));
-  return Execute(call);
+  absl::Status right = OutOfMemoryAsStatus([&]() -> absl::Status {
+    LOCKSTEP_RETURN_IF_ERROR(check());
+    return CheckTensors(call, in, out);
+  });
+  return right.ok() ? Execute(call) : Refuse(call, std::move(right));
 }
 
 }  // namespace lockstep

@@ -206,9 +206,11 @@ class Communicator {
   absl::StatusOr<PendingCollective> Aside(const Tensor& in, const Tensor& out,
                                           absl::FunctionRef<absl::Status()> call);
   absl::Status CheckTensors(const CollectiveCall& call, const Tensor& in, const Tensor& out) const;
-  // Refuses the call with `shapes` or what CheckTensors finds, or carries it out.
-  absl::Status CheckAndExecute(CollectiveCall call, absl::Status shapes, const Tensor& in,
-                               const Tensor& out);
+  // Refuses the call with what `check`, which may still change it, or CheckTensors finds, or
+  // carries it out.
+  absl::Status CheckAndExecute(CollectiveCall& call, const Tensor& in, const Tensor& out,
+                               absl::FunctionRef<absl::Status()> check);
+  absl::Status AlongAxis(CollectiveCall call, const Tensor& in, const Tensor& out, int axis);
 
   int rank_;
   int world_size_;

@@ -20,13 +20,6 @@ constexpr std::int64_t kStreamingBytes = 3 << 19;
 using Inputs = absl::InlinedVector<const void*, 64>;
 using Outputs = absl::InlinedVector<void*, 64>;
 
-const void* At(const void* base, std::int64_t element, DType dtype) {
-  return static_cast<const char*>(base) + element * static_cast<std::int64_t>(SizeOf(dtype));
-}
-void* At(void* base, std::int64_t element, DType dtype) {
-  return static_cast<char*>(base) + element * static_cast<std::int64_t>(SizeOf(dtype));
-}
-
 // Calls `step(begin, length)` over [begin, end), until the round has failed.
 template <typename Step>
 void InSteps(const Round& round, std::int64_t begin, std::int64_t end, Step step) {

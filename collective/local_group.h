@@ -13,7 +13,6 @@
 
 #include "absl/container/inlined_vector.h"
 #include "lockstep/collective/barrier_word.h"
-#include "lockstep/collective/choose_transport.h"
 #include "lockstep/collective/collective_call.h"
 #include "lockstep/collective/transport.h"
 #include "lockstep/runtime/fork_mark.h"

@@ -3,11 +3,6 @@
 namespace lockstep::internal {
 namespace {
 
-void* At(const void* base, std::int64_t element, DType dtype) {
-  return const_cast<char*>(static_cast<const char*>(base)) +
-         element * static_cast<std::int64_t>(SizeOf(dtype));
-}
-
 // Columns [offset, offset + width) of a call's input or output, whose rows have `pitch` elements.
 Part Columns(const CollectiveCall& call, const void* base, std::int64_t offset, std::int64_t width,
              std::int64_t pitch) {

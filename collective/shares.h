@@ -12,6 +12,12 @@ namespace lockstep::internal {
 
 constexpr std::int64_t DivideUp(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+/// Where an element of a tensor stands, which is not written to unless it may be.
+inline void* At(const void* base, std::int64_t element, DType dtype) {
+  return const_cast<char*>(static_cast<const char*>(base)) +
+         element * static_cast<std::int64_t>(SizeOf(dtype));
+}
+
 /// Elements [begin, end) of a tensor.
 struct Range {
   std::int64_t begin;

@@ -1,34 +1,22 @@
 #include "lockstep/collective/transport_kind.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace lockstep {
 namespace {
 
-constexpr TransportKind kAllKinds[] = {TransportKind::kAuto, TransportKind::kCpu,
-                                       TransportKind::kPeer, TransportKind::kStaged,
-                                       TransportKind::kOrdered};
+constexpr absl::string_view kNames[] = {"auto", "cpu", "peer", "staged", "ordered"};
 
 }  // namespace
 
 absl::string_view Name(TransportKind kind) {
-  switch (kind) {
-    case TransportKind::kAuto:
-      return "auto";
-    case TransportKind::kCpu:
-      return "cpu";
-    case TransportKind::kPeer:
-      return "peer";
-    case TransportKind::kStaged:
-      return "staged";
-    case TransportKind::kOrdered:
-      break;
-  }
-  return "ordered";
+  return kNames[std::min(static_cast<std::size_t>(kind), std::size(kNames) - 1)];
 }
 
 absl::StatusOr<TransportKind> ParseTransportKind(absl::string_view name) {
-  for (const TransportKind kind : kAllKinds) {
-    if (name == Name(kind)) return kind;
-  }
+  const auto* const found = std::find(std::begin(kNames), std::end(kNames), name);
+  if (found != std::end(kNames)) return static_cast<TransportKind>(found - kNames);
   return absl::InvalidArgumentError(
       absl::StrCat("transport \"", name, "\": there are auto, cpu, peer, staged and ordered"));
 }

@@ -86,13 +86,13 @@ class BlockCache {
     closed_ = true;
   }
 
-  std::size_t used_bytes() const {
+  std::int64_t used_bytes() const {
     const std::lock_guard lock(mutex_);
-    return used_bytes_;
+    return static_cast<std::int64_t>(used_bytes_);
   }
-  std::size_t free_bytes() const {
+  std::int64_t free_bytes() const {
     const std::lock_guard lock(mutex_);
-    return free_bytes_;
+    return static_cast<std::int64_t>(free_bytes_);
   }
 
  private:

@@ -46,12 +46,18 @@ void Store(T& element, V value) {
   }
 }
 
-/// Calls visitor<T>() for the floating types alone, in the default floating-point mode.
+/// Returns visitor<T>(), called in the default floating-point mode. For the floating types alone:
+/// of others it returns what means nothing.
 template <typename Visitor>
-void VisitFloating(DType dtype, Visitor&& visitor) {
-  InDefaultFloatMode([&] {
-    VisitDType(dtype, [&]<typename T>() {
-      if constexpr (!std::is_integral_v<T>) visitor.template operator()<T>();
+auto VisitFloating(DType dtype, Visitor&& visitor) {
+  using Result = decltype(visitor.template operator()<float>());
+  return InDefaultFloatMode([&] {
+    return VisitDType(dtype, [&]<typename T>() -> Result {
+      if constexpr (std::is_integral_v<T>) {
+        return Result();
+      } else {
+        return visitor.template operator()<T>();
+      }
     });
   });
 }

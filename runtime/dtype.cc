@@ -1,6 +1,8 @@
 #include "lockstep/runtime/dtype.h"
 
+#include <algorithm>
 #include <bit>
+#include <iterator>
 
 namespace lockstep {
 
@@ -54,21 +56,9 @@ std::size_t SizeOf(DType dtype) {
 }
 
 absl::string_view Name(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return "float32";
-    case DType::kFloat16:
-      return "float16";
-    case DType::kBFloat16:
-      return "bfloat16";
-    case DType::kFloat64:
-      return "float64";
-    case DType::kInt32:
-      return "int32";
-    case DType::kInt64:
-      return "int64";
-  }
-  return "no element type";
+  constexpr absl::string_view kNames[] = {"float32", "float16", "bfloat16",       "float64",
+                                          "int32",   "int64",   "no element type"};
+  return kNames[std::min(static_cast<std::size_t>(dtype), std::size(kNames) - 1)];
 }
 
 bool IsFloating(DType dtype) { return dtype != DType::kInt32 && dtype != DType::kInt64; }

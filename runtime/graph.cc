@@ -1,6 +1,6 @@
 #include "lockstep/runtime/graph.h"
 
-#include "lockstep/runtime/cuda/graph.h"
+#include "lockstep/runtime/cuda/stream.h"
 
 namespace lockstep {
 

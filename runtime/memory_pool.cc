@@ -70,12 +70,8 @@ class CpuMemoryPool final : public MemoryPool {
   absl::StatusOr<std::int64_t> Trim() override { return GiveBackAll(); }
 
   std::int64_t reserved_bytes() const override { return used_bytes() + free_bytes(); }
-  std::int64_t used_bytes() const override {
-    return static_cast<std::int64_t>(cache_->used_bytes());
-  }
-  std::int64_t free_bytes() const override {
-    return static_cast<std::int64_t>(cache_->free_bytes());
-  }
+  std::int64_t used_bytes() const override { return cache_->used_bytes(); }
+  std::int64_t free_bytes() const override { return cache_->free_bytes(); }
 
  private:
   std::int64_t GiveBackAll() {

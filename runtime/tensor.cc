@@ -8,13 +8,6 @@
 namespace lockstep {
 namespace {
 
-// Wraps around rather than overflows: absurd shapes are for ContiguousBytes to refuse.
-std::int64_t Product(const Shape& shape) {
-  std::uint64_t product = 1;
-  for (const std::int64_t extent : shape) product *= static_cast<std::uint64_t>(extent);
-  return static_cast<std::int64_t>(product);
-}
-
 Shape RowMajorStrides(const Shape& shape) {
   Shape strides(shape.size());
   std::uint64_t stride = 1;
@@ -26,6 +19,12 @@ Shape RowMajorStrides(const Shape& shape) {
 }
 
 }  // namespace
+
+std::int64_t internal::Product(absl::Span<const std::int64_t> extents) {
+  std::uint64_t product = 1;
+  for (const std::int64_t extent : extents) product *= static_cast<std::uint64_t>(extent);
+  return static_cast<std::int64_t>(product);
+}
 
 std::string ToString(const Shape& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
@@ -59,7 +58,7 @@ Tensor::Tensor(std::shared_ptr<void> memory, void* data, Shape shape, DType dtyp
       data_(data),
       shape_(std::move(shape)),
       strides_(RowMajorStrides(shape_)),
-      size_(Product(shape_)),
+      size_(internal::Product(shape_)),
       dtype_(dtype),
       device_(device) {}
 
@@ -103,7 +102,7 @@ absl::StatusOr<Tensor> Tensor::Slice(int axis, std::int64_t begin, std::int64_t 
   LOCKSTEP_RETURN_IF_ERROR(ContiguousBytes(shape_, dtype_).status());
   Tensor slice = *this;
   slice.shape_[at] = length;
-  slice.size_ = Product(slice.shape_);
+  slice.size_ = internal::Product(slice.shape_);
   if (data_ != nullptr) {
     slice.data_ = static_cast<char*>(data_) +
                   begin * strides_[at] * static_cast<std::int64_t>(SizeOf(dtype_));

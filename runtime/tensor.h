@@ -18,6 +18,11 @@ namespace lockstep {
 /// Extents, outermost first. Up to four are stored without an allocation.
 using Shape = absl::InlinedVector<std::int64_t, 4>;
 
+namespace internal {
+/// Wraps around rather than overflows: absurd extents are for ContiguousBytes to refuse.
+std::int64_t Product(absl::Span<const std::int64_t> extents);
+}  // namespace internal
+
 /// "[2, 3]".
 std::string ToString(const Shape& shape);
 

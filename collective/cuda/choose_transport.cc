@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-#include "lockstep/collective/cuda/load_kernels.h"
+#include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/collective/cuda/transports.h"
 #include "lockstep/runtime/cuda/stream.h"
 

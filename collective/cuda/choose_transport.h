@@ -1,9 +1,9 @@
-// The CUDA side of collective/choose_transport.h. A build without CUDA has the same function
+// The CUDA side of collective/choose_transport.cc. A build without CUDA has the same function
 // (choose_transport_absent.cc).
 #ifndef LOCKSTEP_COLLECTIVE_CUDA_CHOOSE_TRANSPORT_H_
 #define LOCKSTEP_COLLECTIVE_CUDA_CHOOSE_TRANSPORT_H_
 
-#include "lockstep/collective/choose_transport.h"
+#include "lockstep/collective/transport.h"
 
 namespace lockstep::internal::cuda {
 

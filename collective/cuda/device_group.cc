@@ -1,7 +1,6 @@
 #include "lockstep/collective/cuda/device_group.h"
 
 #include <new>
-#include <thread>
 
 #include "absl/time/time.h"
 #include "lockstep/runtime/cuda/driver.h"
@@ -59,8 +58,18 @@ std::vector<Device> DeviceGroup::devices() const {
 }
 
 Stream DeviceGroup::stream(int rank, const CollectiveCall& call) const {
-  return call.aside ? Stream(device(rank), side(rank).stream.get())
-                    : streams_[static_cast<std::size_t>(rank)];
+  return call.aside ? Stream(device(rank), side(rank).stream.get()) : stream(rank);
+}
+
+absl::Status DeviceGroup::Record(int rank, const CollectiveCall& call, const Event& event) const {
+  const DeviceGuard guard(device(rank));
+  return LOCKSTEP_CUDA_STATUS(device(rank), cudaEventRecord(event.get(), native(rank, call)));
+}
+
+absl::Status DeviceGroup::Await(const Round& round, const Event& event) const {
+  const DeviceGuard guard(device(round.rank));
+  return LOCKSTEP_CUDA_STATUS(device(round.rank),
+                              cudaStreamWaitEvent(native(round), event.get(), 0));
 }
 
 absl::Status DeviceGroup::Begin(int rank, CollectiveCall& call) {
@@ -128,17 +137,14 @@ absl::Status DeviceGroup::AwaitIdle() const {
   for (int rank = 0; rank < world_size(); ++rank) {
     const DeviceGuard guard(device(rank));
     for (const cudaStream_t stream : {main(rank), side(rank).stream.get()}) {
-      cudaError_t error = cudaErrorNotReady;
-      while ((error = QueryStream(stream)) == cudaErrorNotReady) {
-        if (std::chrono::steady_clock::now() > deadline) {
-          return absl::DeadlineExceededError(
-              absl::StrCat("rank ", rank, "'s stream on ", device(rank).ToString(),
-                           " has been busy for ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
-                           " s more; try again when its work is done"));
-        }
-        std::this_thread::yield();
+      const cudaError_t error = AwaitStream(stream, deadline);
+      if (error == cudaErrorNotReady) {
+        return absl::DeadlineExceededError(
+            absl::StrCat("rank ", rank, "'s stream on ", device(rank).ToString(),
+                         " has been busy for ", absl::ToDoubleSeconds(absl::FromChrono(timeout_)),
+                         " s more; try again when its work is done"));
       }
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), error);
+      LOCKSTEP_RETURN_IF_ERROR(ToStatus(error, "cudaStreamQuery", device(rank)));
     }
   }
   return absl::OkStatus();

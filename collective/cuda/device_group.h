@@ -24,21 +24,23 @@ class DeviceGroup final : public DeviceWork {
   DeviceGroup& operator=(const DeviceGroup&) = delete;
 
   int world_size() const { return static_cast<int>(streams_.size()); }
-  Device device(int rank) const { return streams_[static_cast<std::size_t>(rank)].device(); }
+  Device device(int rank) const { return stream(rank).device(); }
   std::vector<Device> devices() const;
-  /// Where a call of the rank queues its work: its stream, or the one beside it.
+  /// The rank's stream.
+  const Stream& stream(int rank) const { return streams_[static_cast<std::size_t>(rank)]; }
+  /// Where a call of the rank queues its work: there, or beside it.
   Stream stream(int rank, const CollectiveCall& call) const;
   Stream stream(const Round& round) const { return stream(round.rank, round.mine()); }
   cudaStream_t native(int rank, const CollectiveCall& call) const {
     return NativeStream(stream(rank, call));
   }
   cudaStream_t native(const Round& round) const { return NativeStream(stream(round)); }
-  /// The rank's stream.
-  cudaStream_t main(int rank) const {
-    return NativeStream(streams_[static_cast<std::size_t>(rank)]);
-  }
   /// For the kernels of this rank's call; the transport adds its lookout.
   Watch watch(const Round& round) const;
+
+  /// Records an event behind what a call has queued, and makes a round wait for one.
+  absl::Status Record(int rank, const CollectiveCall& call, const Event& event) const;
+  absl::Status Await(const Round& round, const Event& event) const;
 
   absl::Status Begin(int rank, CollectiveCall& call) override;
   absl::Status JoinSideStream(int rank) override;
@@ -76,6 +78,7 @@ class DeviceGroup final : public DeviceWork {
 
   DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout,
               PinnedMemory words, std::vector<Side> sides);
+  cudaStream_t main(int rank) const { return NativeStream(stream(rank)); }
   const Side& side(int rank) const { return sides_[static_cast<std::size_t>(rank)]; }
 
   const std::vector<Stream> streams_;

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/lines.cuh"
-#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/overlapped_launch.cuh"
 
 namespace lockstep::internal::cuda {
@@ -208,44 +207,20 @@ cudaError_t LaunchFor(const ExchangeWork& work, cudaStream_t stream) {
                           buffers.layout.num_threads, stream, all);
 }
 
-// What only moves has a kernel for each size, not for each type.
-template <typename Visitor>
-cudaError_t VisitSize(DType dtype, Visitor&& visitor) {
-  switch (SizeOf(dtype)) {
-    case 2:
-      return visitor.template operator()<std::uint16_t>();
-    case 4:
-      return visitor.template operator()<std::uint32_t>();
-    default:
-      return visitor.template operator()<std::uint64_t>();
-  }
-}
-
 }  // namespace
 
 cudaError_t LaunchExchange(const ExchangeWork& work, cudaStream_t stream) {
-  const int world_size = work.buffers.peers.world_size;
-  if (work.plan.reduces) {
-    return VisitKernel(work.dtype, world_size, [&]<typename T, int kMax>() {
-      return LaunchFor<T, kMax, true>(work, stream);
-    });
-  }
-  return VisitSize(work.dtype, [&]<typename T>() {
-    return VisitMaxRanks(world_size,
-                         [&]<int kMax>() { return LaunchFor<T, kMax, false>(work, stream); });
+  return VisitKernel(work.dtype, work.buffers.peers.world_size, [&]<typename T, int kMax>() {
+    return work.plan.reduces ? LaunchFor<T, kMax, true>(work, stream)
+                             : LaunchFor<Bits<T>, kMax, false>(work, stream);
   });
 }
 
-cudaError_t LoadExchangeKernels() {
-  FirstError error;
+void LoadExchangeKernels(KernelLoader& loader) {
   ForEachKernel([&]<typename T, int kMax>() {
-    error.Load(ExchangeKernel<T, kMax, true>);
-    VisitSize(DTypeOf<T>(), [&]<typename Bits>() {
-      error.Load(ExchangeKernel<Bits, kMax, false>);
-      return cudaSuccess;
-    });
+    loader.Load(ExchangeKernel<T, kMax, true>);
+    loader.Load(ExchangeKernel<Bits<T>, kMax, false>);
   });
-  return error.get();
 }
 
 }  // namespace lockstep::internal::cuda

@@ -13,7 +13,9 @@
 
 namespace lockstep::internal::cuda {
 
-// ---- Without waiting: everything that is read is there when the kernel starts.
+class KernelLoader;
+
+// Without waiting: everything that is read is there when the kernel starts.
 
 /// out[o][row, i] = op over in[r][row, i], for all `num_outputs` outputs.
 struct ReduceWork {
@@ -46,7 +48,7 @@ cudaError_t LaunchCopy(const CopyWork& work, cudaStream_t stream);
 /// Swaps `bytes` bytes at a and b, which do not overlap.
 cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream);
 
-// ---- Waiting for peers. Every rank of the group launches the same kernel with the same shape.
+// Waiting for peers: every rank of the group launches the same kernel with the same shape.
 
 /// What the kernels of one device know of the host's abort word, in that device's memory.
 struct Lookout {
@@ -153,7 +155,7 @@ struct PushWork {
 };
 cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream);
 
-// ---- Proof that peers reach each other.
+// Proof that peers reach each other.
 
 /// Writes a pattern of (seed, index) into `words` words at `to`, by kernel stores.
 cudaError_t LaunchWritePattern(std::uint32_t* to, std::int64_t words, std::uint32_t seed,
@@ -161,6 +163,18 @@ cudaError_t LaunchWritePattern(std::uint32_t* to, std::int64_t words, std::uint3
 /// Adds the number of words at `from` that differ from the pattern to *wrong, by kernel loads.
 cudaError_t LaunchCountWrong(const std::uint32_t* from, std::int64_t words, std::uint32_t seed,
                              std::uint32_t* wrong, cudaStream_t stream);
+
+/// Loads all kernels of this folder on the current device, so that no launch has to: loading one
+/// waits for the device, and so for a peer that may be waiting for us.
+cudaError_t LoadKernels();
+
+// Each file's part of it.
+void LoadReduceKernels(KernelLoader& loader);
+void LoadSignalKernels(KernelLoader& loader);
+void LoadPatternKernels(KernelLoader& loader);
+void LoadLinesKernels(KernelLoader& loader);
+void LoadExchangeKernels(KernelLoader& loader);
+void LoadPushKernels(KernelLoader& loader);
 
 }  // namespace lockstep::internal::cuda
 

@@ -1,5 +1,4 @@
 #include "lockstep/collective/cuda/lines.cuh"
-#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/overlapped_launch.cuh"
 
 namespace lockstep::internal::cuda {
@@ -115,10 +114,8 @@ cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream) {
   });
 }
 
-cudaError_t LoadLinesKernels() {
-  FirstError error;
-  ForEachKernel([&]<typename T, int kMax>() { error.Load(LinesKernel<T, kMax>); });
-  return error.get();
+void LoadLinesKernels(KernelLoader& loader) {
+  ForEachKernel([&]<typename T, int kMax>() { loader.Load(LinesKernel<T, kMax>); });
 }
 
 }  // namespace lockstep::internal::cuda

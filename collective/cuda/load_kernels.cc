@@ -1,13 +1,16 @@
-#include "lockstep/collective/cuda/load_kernels.h"
+#include "lockstep/collective/cuda/kernels.h"
+
+#include "lockstep/runtime/cuda/launch.cuh"
 
 namespace lockstep::internal::cuda {
 
 cudaError_t LoadKernels() {
-  for (cudaError_t (*load)() : {LoadReduceKernels, LoadSignalKernels, LoadPatternKernels,
-                                LoadLinesKernels, LoadExchangeKernels, LoadPushKernels}) {
-    if (const cudaError_t error = load(); error != cudaSuccess) return error;
+  KernelLoader loader;
+  for (const auto load : {LoadReduceKernels, LoadSignalKernels, LoadPatternKernels,
+                          LoadLinesKernels, LoadExchangeKernels, LoadPushKernels}) {
+    load(loader);
   }
-  return cudaSuccess;
+  return loader.error();
 }
 
 }  // namespace lockstep::internal::cuda

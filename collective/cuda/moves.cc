@@ -37,9 +37,9 @@ class Mover {
     work.width = elements.end - elements.begin;
     work.num_outputs = for_all ? round_.world_size() : 1;
     for (int r = 0; r < round_.world_size(); ++r)
-      work.in[r] = At(round_.call(r).in, elements.begin);
+      work.in[r] = At(round_.call(r).in, elements.begin, mine_.dtype);
     for (int r = 0; r < work.num_outputs; ++r) {
-      work.out[r] = At((for_all ? round_.call(r) : mine_).out, elements.begin);
+      work.out[r] = At((for_all ? round_.call(r) : mine_).out, elements.begin, mine_.dtype);
     }
     return Launch(work);
   }
@@ -76,10 +76,6 @@ class Mover {
   }
 
  private:
-  void* At(const void* base, std::int64_t element) const {
-    return const_cast<char*>(static_cast<const char*>(base)) + element * size_;
-  }
-
   ReduceWork Reduction() const {
     ReduceWork work = {};
     work.num_inputs = round_.world_size();
@@ -116,7 +112,8 @@ class Mover {
     }
     for (std::int64_t row = 0; row < to.rows(); ++row) {
       LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device_, cudaMemcpyAsync(At(to.data, row * to.pitch), At(from.data, row * from.pitch),
+          device_, cudaMemcpyAsync(At(to.data, row * to.pitch, mine_.dtype),
+                                   At(from.data, row * from.pitch, mine_.dtype),
                                    static_cast<std::size_t>(width), cudaMemcpyDefault, stream_));
     }
     return absl::OkStatus();

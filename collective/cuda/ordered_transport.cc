@@ -23,7 +23,7 @@ class OrderedTransport final : public Transport {
 
   absl::Status Prepare(int rank, const CollectiveCall& mine) override {
     if (!IsMeeting(mine.kind)) LOCKSTEP_RETURN_IF_ERROR(reach_.Check(rank, mine));
-    return Record(rank, mine, &Events::ready);
+    return group_.Record(rank, mine, Of(rank).ready);
   }
 
   absl::Status Move(const Round& round) override {
@@ -34,29 +34,18 @@ class OrderedTransport final : public Transport {
     }
     LOCKSTEP_RETURN_IF_ERROR(WaitForOthers(round, &Events::ready));
     LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_.stream(round)));
-    return Record(round.rank, round.mine(), &Events::done);
+    return group_.Record(round.rank, round.mine(), Of(round.rank).done);
   }
 
   absl::Status Finish(const Round& round) override { return WaitForOthers(round, &Events::done); }
 
  private:
-  cudaEvent_t EventOf(int rank, Event Events::*event) const {
-    return (events_[static_cast<std::size_t>(rank)].*event).get();
-  }
-
-  absl::Status Record(int rank, const CollectiveCall& call, Event Events::*event) const {
-    const DeviceGuard guard(group_.device(rank));
-    return LOCKSTEP_CUDA_STATUS(group_.device(rank),
-                                cudaEventRecord(EventOf(rank, event), group_.native(rank, call)));
-  }
+  const Events& Of(int rank) const { return events_[static_cast<std::size_t>(rank)]; }
 
   absl::Status WaitForOthers(const Round& round, Event Events::*event) const {
-    const Device device = group_.device(round.rank);
-    const DeviceGuard guard(device);
     for (int other = 0; other < round.world_size(); ++other) {
       if (other == round.rank) continue;
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaStreamWaitEvent(group_.native(round), EventOf(other, event), 0));
+      LOCKSTEP_RETURN_IF_ERROR(group_.Await(round, Of(other).*event));
     }
     return absl::OkStatus();
   }

@@ -1,5 +1,4 @@
 #include "lockstep/collective/cuda/kernels.h"
-#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/runtime/cuda/launch.cuh"
 
 namespace lockstep::internal::cuda {
@@ -37,11 +36,9 @@ cudaError_t LaunchCountWrong(const std::uint32_t* from, std::int64_t words, std:
   return Launch(CountWrongKernel, 32, 256, stream, from, words, seed, wrong);
 }
 
-cudaError_t LoadPatternKernels() {
-  FirstError error;
-  error.Load(WritePatternKernel);
-  error.Load(CountWrongKernel);
-  return error.get();
+void LoadPatternKernels(KernelLoader& loader) {
+  loader.Load(WritePatternKernel);
+  loader.Load(CountWrongKernel);
 }
 
 }  // namespace lockstep::internal::cuda

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <chrono>
-#include <thread>
 
 #include "lockstep/collective/cuda/transports.h"
 #include "lockstep/runtime/cuda/driver.h"
@@ -28,15 +27,9 @@ class Bench {
 
   // Waits for the stream, but not for ever.
   absl::Status Wait() const {
-    const auto deadline = std::chrono::steady_clock::now() + kLimit;
-    cudaError_t error = cudaErrorNotReady;
-    while ((error = QueryStream(stream())) == cudaErrorNotReady) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        return absl::UnavailableError("it took more than 5 s");
-      }
-      std::this_thread::yield();
-    }
-    return LOCKSTEP_CUDA_STATUS(device(), error);
+    const cudaError_t error = AwaitStream(stream(), std::chrono::steady_clock::now() + kLimit);
+    if (error == cudaErrorNotReady) return absl::UnavailableError("it took more than 5 s");
+    return ToStatus(error, "cudaStreamQuery", device());
   }
 
   // This device's kernels read `found` and find the pattern.

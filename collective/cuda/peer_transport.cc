@@ -52,7 +52,7 @@ class PeerTransport final : public Transport {
     const CollectiveCall& mine = round.mine();
     if (mine.kind == CollectiveKind::kAllReduce) {
       if (mine.in_count() == 0) return absl::OkStatus();
-      if (IsSmall(mine)) return Lines(round);
+      if (mine.in_count() * SizeOfElement(mine) <= tuning_.max_lines_bytes) return Lines(round);
       if (AllAligned(round)) return Push(round);
     } else {
       const ExchangePlan plan = PlanExchange(round);
@@ -94,24 +94,15 @@ class PeerTransport final : public Transport {
   static std::int64_t SizeOfElement(const CollectiveCall& call) {
     return static_cast<std::int64_t>(SizeOf(call.dtype));
   }
-  // A sum that goes in lines.
-  bool IsSmall(const CollectiveCall& call) const {
-    return std::max(call.in_count(), call.out_count()) * SizeOfElement(call) <=
-           tuning_.max_lines_bytes;
-  }
   const Buffers& BuffersOf(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
 
   // Tiles are guarded by the inbox's counters, lines by the number that they carry.
   absl::Status ZeroAll() {
     for (int rank = 0; rank < group_.world_size(); ++rank) {
-      const Device device = group_.device(rank);
-      const DeviceGuard guard(device);
       const Buffers& mine = BuffersOf(rank);
-      const auto lines_bytes = static_cast<std::size_t>(Layout().buffer_bytes(group_.world_size()));
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaMemsetAsync(mine.inbox.get(), 0, sizeof(Inbox), group_.main(rank)));
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaMemsetAsync(mine.lines.get(), 0, lines_bytes, group_.main(rank)));
+      LOCKSTEP_RETURN_IF_ERROR(QueueZeros(group_.stream(rank), mine.inbox.get(), sizeof(Inbox)));
+      LOCKSTEP_RETURN_IF_ERROR(QueueZeros(group_.stream(rank), mine.lines.get(),
+                                          Layout().buffer_bytes(group_.world_size())));
     }
     return group_.AwaitIdle();
   }

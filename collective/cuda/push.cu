@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/kernels.h"
-#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/overlapped_launch.cuh"
 #include "lockstep/collective/cuda/signals.cuh"
 #include "lockstep/collective/cuda/tree.cuh"
@@ -283,10 +282,8 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
   });
 }
 
-cudaError_t LoadPushKernels() {
-  FirstError error;
-  ForEachKernel([&]<typename T, int kMax>() { error.Load(PushKernel<T, kMax>); });
-  return error.get();
+void LoadPushKernels(KernelLoader& loader) {
+  ForEachKernel([&]<typename T, int kMax>() { loader.Load(PushKernel<T, kMax>); });
 }
 
 }  // namespace lockstep::internal::cuda

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/kernels.h"
-#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/tree.cuh"
 #include "lockstep/runtime/cuda/launch.cuh"
 
@@ -230,17 +229,15 @@ cudaError_t LaunchSwap(void* a, void* b, std::int64_t bytes, cudaStream_t stream
                 static_cast<unsigned char*>(b), bytes);
 }
 
-cudaError_t LoadReduceKernels() {
-  FirstError error;
-  error.Load(SwapKernel);
-  error.Load(CopyKernel<uint4>);
-  error.Load(CopyKernel<std::uint32_t>);
-  error.Load(CopyKernel<std::uint16_t>);
+void LoadReduceKernels(KernelLoader& loader) {
+  loader.Load(SwapKernel);
+  loader.Load(CopyKernel<uint4>);
+  loader.Load(CopyKernel<std::uint32_t>);
+  loader.Load(CopyKernel<std::uint16_t>);
   ForEachKernel([&]<typename T, int kMax>() {
-    error.Load(ReduceKernel<T, kMax>);
-    error.Load(ReduceManyKernel<T>);
+    loader.Load(ReduceKernel<T, kMax>);
+    loader.Load(ReduceManyKernel<T>);
   });
-  return error.get();
 }
 
 }  // namespace lockstep::internal::cuda

@@ -1,5 +1,4 @@
 #include "lockstep/collective/cuda/kernels.h"
-#include "lockstep/collective/cuda/load_kernels.h"
 #include "lockstep/collective/cuda/signals.cuh"
 #include "lockstep/runtime/cuda/launch.cuh"
 
@@ -25,10 +24,6 @@ cudaError_t LaunchSignal(const Peers& peers, cudaStream_t stream) {
   return Launch(SignalKernel, 1, 32, stream, peers);
 }
 
-cudaError_t LoadSignalKernels() {
-  FirstError error;
-  error.Load(SignalKernel);
-  return error.get();
-}
+void LoadSignalKernels(KernelLoader& loader) { loader.Load(SignalKernel); }
 
 }  // namespace lockstep::internal::cuda

@@ -54,8 +54,7 @@ class StagedTransport final : public Transport {
     const auto size = static_cast<std::int64_t>(SizeOf(mine.dtype));
     LOCKSTEP_RETURN_IF_ERROR(Grow(device, state, mine.in_count() * size));
     // Behind the input, and behind all who read the outbox in the round before (see Finish).
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                  cudaEventRecord(state.ready.get(), group_.native(rank, mine)));
+    LOCKSTEP_RETURN_IF_ERROR(group_.Record(rank, mine, state.ready));
     LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
                                   cudaStreamWaitEvent(state.up.get(), state.ready.get(), 0));
     const StagedPieces pieces(mine);
@@ -69,7 +68,8 @@ class StagedTransport final : public Transport {
                                     static_cast<std::size_t>(end - begin), cudaMemcpyDeviceToHost,
                                     state.up.get()));
       }
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventRecord(state.piece(piece), state.up.get()));
+      LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                    cudaEventRecord(state.piece(piece).get(), state.up.get()));
     }
     return absl::OkStatus();
   }
@@ -81,9 +81,6 @@ class StagedTransport final : public Transport {
           "way of the host");
     }
     if (round.world_size() == 1) return QueueMoves(round, group_.stream(round));
-    const Device device = group_.device(round.rank);
-    const DeviceGuard guard(device);
-    const Stream stream = group_.stream(round);
     // The others' inputs as this rank finds them: in their outboxes.
     CollectiveCall calls[kMaxRanks];
     const CollectiveCall* pointers[kMaxRanks];
@@ -101,23 +98,17 @@ class StagedTransport final : public Transport {
       for (int rank = 0; rank < round.world_size(); ++rank) {
         // Its own too: what comes behind may spoil its input, or be the output in its place.
         if (!IsRead(rank, round.mine())) continue;
-        LOCKSTEP_RETURN_IF_CUDA_ERROR(
-            device, cudaStreamWaitEvent(NativeStream(stream), Of(rank).piece(piece), 0));
+        LOCKSTEP_RETURN_IF_ERROR(group_.Await(round, Of(rank).piece(piece)));
       }
-      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, stream, pieces[piece]));
+      LOCKSTEP_RETURN_IF_ERROR(QueuePull(staged, group_.stream(round), pieces[piece]));
     }
-    return LOCKSTEP_CUDA_STATUS(device,
-                                cudaEventRecord(Of(round.rank).done.get(), NativeStream(stream)));
+    return group_.Record(round.rank, round.mine(), Of(round.rank).done);
   }
 
   // Whoever writes its outbox next does so behind all who have read it.
   absl::Status Finish(const Round& round) override {
-    const Device device = group_.device(round.rank);
-    const DeviceGuard guard(device);
     for (int other = 0; other < round.world_size(); ++other) {
-      if (other == round.rank) continue;
-      LOCKSTEP_RETURN_IF_CUDA_ERROR(
-          device, cudaStreamWaitEvent(group_.native(round), Of(other).done.get(), 0));
+      if (other != round.rank) LOCKSTEP_RETURN_IF_ERROR(group_.Await(round, Of(other).done));
     }
     return absl::OkStatus();
   }
@@ -134,7 +125,7 @@ class StagedTransport final : public Transport {
     Event done;
     std::array<Event, StagedPieces::kMax> pieces;
 
-    cudaEvent_t piece(int index) const { return pieces[static_cast<std::size_t>(index)].get(); }
+    const Event& piece(int index) const { return pieces[static_cast<std::size_t>(index)]; }
   };
 
   Rank& Of(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
@@ -146,8 +137,7 @@ class StagedTransport final : public Transport {
       const Device device = rank.up.device();
       if (rank.up.get() == nullptr || !HasContext(device)) continue;
       const DeviceGuard guard(device);
-      const cudaError_t error = cudaStreamSynchronize(rank.up.get());
-      if (error != cudaSuccess) status.Update(Error(error, "cudaStreamSynchronize", device));
+      status.Update(LOCKSTEP_CUDA_STATUS(device, cudaStreamSynchronize(rank.up.get())));
     }
     return status;
   }

@@ -22,9 +22,9 @@ struct alignas(16) Slot {
 template <typename T>
 __device__ __forceinline__ T Rounded(Compute<T> value) {
   if constexpr (std::is_same_v<T, Float16>) {
-    return value != value ? Float16{0x7E00} : Convert<Float16, float>::From(value);
+    return value != value ? Float16{0x7E00} : As<Float16>(value);
   } else if constexpr (std::is_same_v<T, BFloat16>) {
-    return value != value ? BFloat16{0x7FC0} : Convert<BFloat16, float>::From(value);
+    return value != value ? BFloat16{0x7FC0} : As<BFloat16>(value);
   } else if constexpr (std::is_same_v<T, float>) {
     return value != value ? __uint_as_float(0x7FC00000u) : value;
   } else if constexpr (std::is_same_v<T, double>) {

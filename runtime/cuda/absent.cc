@@ -1,6 +1,5 @@
 // A build without CUDA: there is no device, and nobody gets as far as asking for work on one.
 #include "lockstep/runtime/cuda/device.h"
-#include "lockstep/runtime/cuda/graph.h"
 #include "lockstep/runtime/cuda/math.h"
 #include "lockstep/runtime/cuda/memory_pool.h"
 #include "lockstep/runtime/cuda/stream.h"

@@ -61,31 +61,17 @@ cudaError_t LaunchColumnSums(cudaStream_t stream, std::int64_t rows, std::int64_
                 (rows + num_chunks - 1) / num_chunks, features, x, row_stride, accumulate, out);
 }
 
-// Calls visitor<T, Out>() for the types that ColumnSums takes.
-template <typename Visitor>
-void VisitColumnSums(DType x, DType out, Visitor&& visitor) {
-  VisitFloating(x, [&]<typename T>() {
-    VisitFloating(out, [&]<typename Out>() {
-      if constexpr (std::is_same_v<T, Out> || std::is_same_v<Compute<T>, Out>)
-        visitor.template operator()<T, Out>();
-    });
-  });
-}
-
 }  // namespace
 
-cudaError_t LoadColumnSumsKernels() {
-  FirstError error;
+void LoadColumnSumsKernels(KernelLoader& loader) {
   for (const DType dtype : kAllDTypes) {
-    for (const DType out : kAllDTypes) {
-      VisitColumnSums(dtype, out, [&]<typename T, typename Out>() {
-        error.Load(ColumnSumsKernel<T, Compute<T>>);
-        error.Load(ColumnSumsKernel<T, Out>);
-        error.Load(ColumnSumsKernel<Compute<T>, Out>);
-      });
-    }
+    VisitFloating(dtype, [&]<typename T>() {
+      loader.Load(ColumnSumsKernel<T, T>);
+      loader.Load(ColumnSumsKernel<T, Compute<T>>);
+      loader.Load(ColumnSumsKernel<Compute<T>, T>);
+      loader.Load(ColumnSumsKernel<Compute<T>, Compute<T>>);
+    });
   }
-  return error.get();
 }
 
 absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool accumulate) {
@@ -99,21 +85,25 @@ absl::Status ColumnSums(Worker& worker, const Tensor& x, const Tensor& out, bool
   }
   const DeviceGuard guard(worker.device());
   const cudaStream_t stream = StreamOf(worker);
-  FirstError error;
-  VisitColumnSums(x.dtype(), out.dtype(), [&]<typename T, typename Out>() {
+  const auto launch = [&]<typename T, typename Out>() {
     const std::int64_t row_stride = x.strides()[0];
     if (num_chunks == 1) {
-      error.Note(LaunchColumnSums(stream, rows, 1, features, Pointer<const T>(x), row_stride,
-                                  accumulate, Pointer<Out>(out)));
-      return;
+      return LaunchColumnSums(stream, rows, 1, features, Pointer<const T>(x), row_stride,
+                              accumulate, Pointer<Out>(out));
     }
     using V = Compute<T>;
-    error.Note(LaunchColumnSums(stream, rows, num_chunks, features, Pointer<const T>(x), row_stride,
-                                /*accumulate=*/false, Pointer<V>(partials)));
-    error.Note(LaunchColumnSums(stream, num_chunks, 1, features, Pointer<const V>(partials),
-                                features, accumulate, Pointer<Out>(out)));
+    const cudaError_t error =
+        LaunchColumnSums(stream, rows, num_chunks, features, Pointer<const T>(x), row_stride,
+                         /*accumulate=*/false, Pointer<V>(partials));
+    if (error != cudaSuccess) return error;
+    return LaunchColumnSums(stream, num_chunks, 1, features, Pointer<const V>(partials), features,
+                            accumulate, Pointer<Out>(out));
+  };
+  const cudaError_t launched = VisitFloating(x.dtype(), [&]<typename T>() {
+    return out.dtype() == x.dtype() ? launch.template operator()<T, T>()
+                                    : launch.template operator()<T, Compute<T>>();
   });
-  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
+  return ToStatus(launched, "ColumnSumsKernel", worker.device());
 }
 
 }  // namespace lockstep::internal::cuda

@@ -143,25 +143,24 @@ __global__ void __launch_bounds__(kSummaryThreads)
 
 // Few threads for short rows, so that many rows are under way at once.
 template <typename Visitor>
-void VisitThreads(std::int64_t classes, Visitor&& visitor) {
+auto VisitThreads(std::int64_t classes, Visitor&& visitor) {
   if (classes <= 256) return visitor.template operator()<32>();
   if (classes <= 4096) return visitor.template operator()<128>();
-  visitor.template operator()<512>();
+  return visitor.template operator()<512>();
 }
 
 }  // namespace
 
-cudaError_t LoadCrossEntropyKernels() {
-  FirstError error;
-  error.Load(SummaryKernel);
+void LoadCrossEntropyKernels(KernelLoader& loader) {
+  loader.Load(SummaryKernel);
   for (const DType dtype : kAllDTypes) {
     VisitFloating(dtype, [&]<typename T>() {
       for (const std::int64_t classes : {1, 1024, 1 << 16}) {
-        VisitThreads(classes, [&]<int kThreads>() { error.Load(CrossEntropyKernel<kThreads, T>); });
+        VisitThreads(classes,
+                     [&]<int kThreads>() { loader.Load(CrossEntropyKernel<kThreads, T>); });
       }
     });
   }
-  return error.get();
 }
 
 absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Tensor& logits,
@@ -184,15 +183,15 @@ absl::StatusOr<CrossEntropyResult> SoftmaxCrossEntropy(Worker& worker, const Ten
   const DeviceGuard guard(device);
   const cudaStream_t stream = StreamOf(worker);
   const auto blocks = static_cast<unsigned>(std::min(rows, kMaxBlocks));
-  FirstError error;
-  VisitFloating(logits.dtype(), [&]<typename T>() {
-    VisitThreads(classes, [&]<int kThreads>() {
-      error.Note(Launch(CrossEntropyKernel<kThreads, T>, blocks, kThreads, stream, all,
-                        Pointer<const T>(logits), grad.size() == 0 ? nullptr : Pointer<T>(grad)));
+  const cudaError_t launched = VisitFloating(logits.dtype(), [&]<typename T>() {
+    return VisitThreads(classes, [&]<int kThreads>() {
+      return Launch(CrossEntropyKernel<kThreads, T>, blocks, kThreads, stream, all,
+                    Pointer<const T>(logits), grad.size() == 0 ? nullptr : Pointer<T>(grad));
     });
   });
-  error.Note(Launch(SummaryKernel, 1, kSummaryThreads, stream, all, Pointer<Summary>(on_device)));
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, error.get());
+  LOCKSTEP_RETURN_IF_ERROR(ToStatus(launched, "CrossEntropyKernel", device));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      device, Launch(SummaryKernel, 1, kSummaryThreads, stream, all, Pointer<Summary>(on_device)));
   Summary summary;
   // A copy to pageable memory is not to wait inside the driver (see CopyAcross).
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamSynchronize(stream));

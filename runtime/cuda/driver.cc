@@ -1,6 +1,7 @@
 #include "lockstep/runtime/cuda/driver.h"
 
 #include <optional>
+#include <thread>
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -43,11 +44,17 @@ const Driver* GetDriver() {
   return driver.has_value() ? &*driver : nullptr;
 }
 
-cudaError_t QueryStream(cudaStream_t stream) {
+cudaError_t AwaitStream(cudaStream_t stream, std::chrono::steady_clock::time_point deadline) {
   const Driver* const driver = GetDriver();
-  // The two libraries number errors alike.
-  return driver == nullptr ? cudaStreamQuery(stream)
-                           : static_cast<cudaError_t>(driver->stream_query(stream));
+  for (;;) {
+    // Asked of the driver: the runtime library would leave "not ready" behind as the thread's last
+    // error. The two number errors alike.
+    const cudaError_t error = driver == nullptr
+                                  ? cudaStreamQuery(stream)
+                                  : static_cast<cudaError_t>(driver->stream_query(stream));
+    if (error != cudaErrorNotReady || std::chrono::steady_clock::now() > deadline) return error;
+    std::this_thread::yield();
+  }
 }
 
 }  // namespace lockstep::internal::cuda

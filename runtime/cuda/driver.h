@@ -7,6 +7,8 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <chrono>
+
 namespace lockstep::internal::cuda {
 
 /// The driver's functions that lockstep calls. None of them touches what cudaGetLastError() says.
@@ -26,8 +28,9 @@ struct Driver {
 /// Null where there is no driver: then there are no devices either.
 const Driver* GetDriver();
 
-/// What cudaStreamQuery() says, which would leave "not ready" behind as the thread's last error.
-cudaError_t QueryStream(cudaStream_t stream);
+/// Returns when the stream's work is done or has failed; cudaErrorNotReady: not by then. Leaves no
+/// error behind.
+cudaError_t AwaitStream(cudaStream_t stream, std::chrono::steady_clock::time_point deadline);
 
 }  // namespace lockstep::internal::cuda
 

@@ -173,15 +173,11 @@ absl::Status Elementwise(Worker& worker, Op op, const Shape& shape,
 }
 
 template <typename Op, typename Out, typename... In>
-void LoadElementwise(FirstError& error) {
-  error.Load(ElementwiseKernel<1, Op, Out, In...>);
-  error.Load(ElementwiseKernel<kPackCount<Out, In...>, Op, Out, In...>);
+void LoadElementwise(KernelLoader& loader) {
+  loader.Load(ElementwiseKernel<1, Op, Out, In...>);
+  loader.Load(ElementwiseKernel<kPackCount<Out, In...>, Op, Out, In...>);
 }
 
-// What moves without being looked at needs one kernel for each size, not for each type.
-template <typename T>
-using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t,
-                                std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
 template <typename T, typename Other>
 using Moved = std::conditional_t<std::is_same_v<T, Other>, Bits<T>, T>;
 
@@ -192,13 +188,11 @@ struct Value {
 };
 template <typename To, typename From>
 struct Converted {
-  __device__ To operator()(From x) const { return Convert<To, Compute<From>>::From(Load(x)); }
+  __device__ To operator()(From x) const { return As<To>(Load(x)); }
 };
 template <typename T>
 struct Added {
-  __device__ T operator()(T x, T y) const {
-    return Convert<T, Compute<T>>::From(Load(x) + Load(y));
-  }
+  __device__ T operator()(T x, T y) const { return As<T>(Load(x) + Load(y)); }
 };
 
 // x's density and distribution under the standard normal one: phi(x) and Phi(x).
@@ -247,9 +241,9 @@ struct Activated {
     const V x = Load(element);
     if constexpr (kActivation == Activation::kRelu) {
       // Written so that a NaN stays one.
-      return Convert<T, V>::From(x < 0 ? V{0} : x);
+      return As<T>(x < 0 ? V{0} : x);
     } else {
-      return Convert<T, V>::From(x * NormalFor<T>(x).distribution);
+      return As<T>(x * NormalFor<T>(x).distribution);
     }
   }
 };
@@ -259,52 +253,45 @@ struct SlopeTimes {
     using V = Compute<T>;
     const V x = Load(element);
     if constexpr (kActivation == Activation::kRelu) {
-      return Convert<T, V>::From(x > 0 ? Load(above) : V{0});
+      return As<T>(x > 0 ? Load(above) : V{0});
     } else {
       const Normal<V> normal = NormalFor<T>(x);
-      return Convert<T, V>::From((normal.distribution + x * normal.density) * Load(above));
+      return As<T>((normal.distribution + x * normal.density) * Load(above));
     }
   }
 };
 
-// Calls visitor<T, activation>() and returns its status, or OK for a type that is not floating.
+// Returns visitor<T, activation>().
 template <typename Visitor>
 absl::Status VisitActivation(DType dtype, Activation activation, Visitor&& visitor) {
-  return VisitDType(dtype, [&]<typename T>() -> absl::Status {
-    if constexpr (std::is_integral_v<T>) {
-      return absl::OkStatus();
-    } else if (activation == Activation::kRelu) {
-      return visitor.template operator()<T, Activation::kRelu>();
-    } else {
-      return visitor.template operator()<T, Activation::kGelu>();
-    }
+  return VisitFloating(dtype, [&]<typename T>() {
+    return activation == Activation::kRelu ? visitor.template operator()<T, Activation::kRelu>()
+                                           : visitor.template operator()<T, Activation::kGelu>();
   });
 }
 
 }  // namespace
 
-cudaError_t LoadElementwiseKernels() {
-  FirstError error;
+void LoadElementwiseKernels(KernelLoader& loader) {
   for (const DType dtype : kAllDTypes) {
     VisitDType(dtype, [&]<typename T>() {
-      LoadElementwise<Value<Bits<T>>, Bits<T>>(error);
+      LoadElementwise<Value<Bits<T>>, Bits<T>>(loader);
       for (const DType other : kAllDTypes) {
         VisitDType(other, [&]<typename Other>() {
           using From = Moved<T, Other>;
           using To = Moved<Other, T>;
-          LoadElementwise<Converted<To, From>, To, From>(error);
+          LoadElementwise<Converted<To, From>, To, From>(loader);
         });
       }
     });
     VisitFloating(dtype, [&]<typename T>() {
-      LoadElementwise<Added<T>, T, T, T>(error);
-      LoadElementwise<Activated<T, Activation::kRelu>, T, T>(error);
-      LoadElementwise<Activated<T, Activation::kGelu>, T, T>(error);
-      LoadElementwise<SlopeTimes<T, Activation::kRelu>, T, T, T>(error);
-      LoadElementwise<SlopeTimes<T, Activation::kGelu>, T, T, T>(error);
+      LoadElementwise<Added<T>, T, T, T>(loader);
+      LoadElementwise<Activated<T, Activation::kRelu>, T, T>(loader);
+      LoadElementwise<Activated<T, Activation::kGelu>, T, T>(loader);
+      LoadElementwise<SlopeTimes<T, Activation::kRelu>, T, T, T>(loader);
+      LoadElementwise<SlopeTimes<T, Activation::kGelu>, T, T, T>(loader);
     });
   }
-  return error.get();
 }
 
 absl::Status Fill(Worker& worker, double value, const Tensor& out) {
@@ -350,14 +337,10 @@ absl::Status CopyAcross(Worker& worker, const Tensor& in, const Tensor& out) {
 
 absl::Status AddBias(Worker& worker, const Tensor& bias, const Tensor& x) {
   const Shape same_in_every_row = {0, 1};
-  return VisitDType(x.dtype(), [&]<typename T>() -> absl::Status {
-    if constexpr (std::is_integral_v<T>) {
-      return absl::OkStatus();
-    } else {
-      return Elementwise(worker, Added<T>(), x.shape(),
-                         {&x.strides(), &x.strides(), &same_in_every_row}, Pointer<T>(x),
-                         Pointer<const T>(x), Pointer<const T>(bias));
-    }
+  return VisitFloating(x.dtype(), [&]<typename T>() {
+    return Elementwise(worker, Added<T>(), x.shape(),
+                       {&x.strides(), &x.strides(), &same_in_every_row}, Pointer<T>(x),
+                       Pointer<const T>(x), Pointer<const T>(bias));
   });
 }
 

@@ -1,5 +1,3 @@
-#include "lockstep/runtime/cuda/graph.h"
-
 #include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/stream.h"
 
@@ -22,11 +20,13 @@ absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream& stream,
   if (!status.ok() && ended != cudaSuccess) cudaGetLastError();  // it came of the other
   LOCKSTEP_RETURN_IF_ERROR(status);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ended);
-  cudaGraphExec_t instance = nullptr;
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphInstantiate(&instance, graph.get(), 0));
-  ExecutableGraph executable(device, instance);
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      ExecutableGraph executable,
+      ExecutableGraph::Make(device, "cudaGraphInstantiate", [&](cudaGraphExec_t* made) {
+        return cudaGraphInstantiate(made, graph.get(), 0);
+      }));
   // Uploaded now, so that the first replay is as quick as the others.
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphUpload(instance, NativeStream(stream)));
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaGraphUpload(executable.get(), NativeStream(stream)));
   return std::move(executable).Share();
 }
 

@@ -29,6 +29,14 @@ class Handle {
   Handle() = default;
   /// Takes over `native`, which is of `device`.
   Handle(Device device, Native native) : device_(device), native_(native) {}
+  /// What `make(&native)`, the CUDA call of that name, makes on `device`.
+  template <typename Owner = Handle, typename Maker>
+  static absl::StatusOr<Owner> Make(Device device, absl::string_view call, Maker make) {
+    const DeviceGuard guard(device);
+    Native native = nullptr;
+    LOCKSTEP_RETURN_IF_ERROR(ToStatus(make(&native), call, device));
+    return Owner(device, native);
+  }
   Handle(Handle&& other) noexcept
       : device_(other.device_), native_(std::exchange(other.native_, nullptr)) {}
   Handle& operator=(Handle other) noexcept {
@@ -62,10 +70,8 @@ class Event : public Handle<cudaEvent_t, cudaEventDestroy> {
  public:
   using Handle::Handle;
   static absl::StatusOr<Event> Create(Device device, unsigned flags = cudaEventDisableTiming) {
-    const DeviceGuard guard(device);
-    cudaEvent_t event = nullptr;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventCreateWithFlags(&event, flags));
-    return Event(device, event);
+    return Make<Event>(device, "cudaEventCreateWithFlags",
+                       [&](cudaEvent_t* event) { return cudaEventCreateWithFlags(event, flags); });
   }
 };
 
@@ -74,11 +80,9 @@ class OwnedStream : public Handle<cudaStream_t, cudaStreamDestroy> {
  public:
   using Handle::Handle;
   static absl::StatusOr<OwnedStream> Create(Device device, int priority = 0) {
-    const DeviceGuard guard(device);
-    cudaStream_t stream = nullptr;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device, cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority));
-    return OwnedStream(device, stream);
+    return Make<OwnedStream>(device, "cudaStreamCreateWithPriority", [&](cudaStream_t* stream) {
+      return cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, priority);
+    });
   }
 };
 
@@ -86,10 +90,9 @@ class DeviceMemory : public Handle<void*, cudaFree> {
  public:
   using Handle::Handle;
   static absl::StatusOr<DeviceMemory> Create(Device device, std::int64_t bytes) {
-    const DeviceGuard guard(device);
-    void* memory = nullptr;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMalloc(&memory, static_cast<std::size_t>(bytes)));
-    return DeviceMemory(device, memory);
+    return Make<DeviceMemory>(device, "cudaMalloc", [&](void** memory) {
+      return cudaMalloc(memory, static_cast<std::size_t>(bytes));
+    });
   }
 };
 
@@ -98,12 +101,10 @@ class PinnedMemory : public Handle<void*, cudaFreeHost> {
  public:
   using Handle::Handle;
   static absl::StatusOr<PinnedMemory> Create(Device device, std::int64_t bytes) {
-    const DeviceGuard guard(device);
-    void* memory = nullptr;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
-                                  cudaHostAlloc(&memory, static_cast<std::size_t>(bytes),
-                                                cudaHostAllocPortable | cudaHostAllocMapped));
-    return PinnedMemory(device, memory);
+    return Make<PinnedMemory>(device, "cudaHostAlloc", [&](void** memory) {
+      return cudaHostAlloc(memory, static_cast<std::size_t>(bytes),
+                           cudaHostAllocPortable | cudaHostAllocMapped);
+    });
   }
 };
 

@@ -31,22 +31,19 @@ inline unsigned NumBlocks(std::int64_t items, int num_threads, std::int64_t max_
   return static_cast<unsigned>(std::clamp<std::int64_t>(wanted, 1, max_blocks));
 }
 
-/// Keeps the first failure of several calls.
-class FirstError {
+/// Loads kernels on the current device, so that no launch has to.
+class KernelLoader {
  public:
-  void Note(cudaError_t error) {
-    if (first_ == cudaSuccess) first_ = error;
-  }
-  /// Loads a kernel on the current device, so that no launch has to.
   template <typename Kernel>
   void Load(Kernel* kernel) {
     cudaFuncAttributes attributes;
-    if (first_ == cudaSuccess) first_ = cudaFuncGetAttributes(&attributes, kernel);
+    if (error_ == cudaSuccess) error_ = cudaFuncGetAttributes(&attributes, kernel);
   }
-  cudaError_t get() const { return first_; }
+  /// The first failure.
+  cudaError_t error() const { return error_; }
 
  private:
-  cudaError_t first_ = cudaSuccess;
+  cudaError_t error_ = cudaSuccess;
 };
 
 /// The tensor's elements, whose type the caller knows.
@@ -55,12 +52,12 @@ T* Pointer(const Tensor& tensor) {
   return static_cast<T*>(tensor.raw_data());
 }
 
-// Each loads its file's kernels on the current device.
-cudaError_t LoadElementwiseKernels();
-cudaError_t LoadColumnSumsKernels();
-cudaError_t LoadCrossEntropyKernels();
-cudaError_t LoadRandomKernels();
-cudaError_t LoadUpdateKernels();
+// Each file's kernels.
+void LoadElementwiseKernels(KernelLoader& loader);
+void LoadColumnSumsKernels(KernelLoader& loader);
+void LoadCrossEntropyKernels(KernelLoader& loader);
+void LoadRandomKernels(KernelLoader& loader);
+void LoadUpdateKernels(KernelLoader& loader);
 
 }  // namespace lockstep::internal::cuda
 

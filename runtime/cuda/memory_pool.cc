@@ -26,9 +26,11 @@ class PooledMemory {
     cudaMemPoolProps properties = {};
     properties.allocType = cudaMemAllocationTypePinned;
     properties.location = {cudaMemLocationTypeDevice, device.index()};
-    cudaMemPool_t native = nullptr;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMemPoolCreate(&native, &properties));
-    NativePool pool(device, native);
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        NativePool pool, NativePool::Make(device, "cudaMemPoolCreate", [&](cudaMemPool_t* made) {
+          return cudaMemPoolCreate(made, &properties);
+        }));
+    const cudaMemPool_t native = pool.get();
     std::uint64_t keep = std::numeric_limits<std::uint64_t>::max();
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device, cudaMemPoolSetAttribute(native, cudaMemPoolAttrReleaseThreshold, &keep));
@@ -181,12 +183,8 @@ class CudaMemoryPool final : public MemoryPool {
   }
 
   std::int64_t reserved_bytes() const override { return memory_->ReservedBytes(); }
-  std::int64_t used_bytes() const override {
-    return static_cast<std::int64_t>(memory_->cache().used_bytes());
-  }
-  std::int64_t free_bytes() const override {
-    return static_cast<std::int64_t>(memory_->cache().free_bytes());
-  }
+  std::int64_t used_bytes() const override { return memory_->cache().used_bytes(); }
+  std::int64_t free_bytes() const override { return memory_->cache().free_bytes(); }
 
  private:
   void* Take(std::size_t size, bool capturing) {

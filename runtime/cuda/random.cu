@@ -52,12 +52,10 @@ __global__ void __launch_bounds__(kThreads) UniformBlockKernel(UniformBlock bloc
 
 }  // namespace
 
-cudaError_t LoadRandomKernels() {
-  FirstError error;
+void LoadRandomKernels(KernelLoader& loader) {
   for (const DType dtype : kAllDTypes) {
-    VisitFloating(dtype, [&]<typename T>() { error.Load(UniformBlockKernel<T>); });
+    VisitFloating(dtype, [&]<typename T>() { loader.Load(UniformBlockKernel<T>); });
   }
-  return error.get();
 }
 
 absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
@@ -72,12 +70,11 @@ absl::Status FillUniformBlock(Worker& worker, std::uint64_t seed, float bound,
                            .row_stride = out.strides()[0],
                            .column_stride = out.strides()[1]};
   const DeviceGuard guard(worker.device());
-  FirstError error;
-  VisitFloating(out.dtype(), [&]<typename T>() {
-    error.Note(Launch(UniformBlockKernel<T>, NumBlocks(out.size(), kThreads), kThreads,
-                      StreamOf(worker), block, Pointer<T>(out)));
+  const cudaError_t launched = VisitFloating(out.dtype(), [&]<typename T>() {
+    return Launch(UniformBlockKernel<T>, NumBlocks(out.size(), kThreads), kThreads,
+                  StreamOf(worker), block, Pointer<T>(out));
   });
-  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
+  return ToStatus(launched, "UniformBlockKernel", worker.device());
 }
 
 }  // namespace lockstep::internal::cuda

@@ -1,10 +1,11 @@
-// The CUDA side of runtime/stream.h.
+// The CUDA side of runtime/stream.h and runtime/graph.h.
 #ifndef LOCKSTEP_RUNTIME_CUDA_STREAM_H_
 #define LOCKSTEP_RUNTIME_CUDA_STREAM_H_
 
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "lockstep/runtime/stream.h"
 
 /// What a cudaStream_t points to.
@@ -24,6 +25,11 @@ absl::Status CheckStream(const Stream& stream);
 absl::Status Synchronize(const Stream& stream);
 /// Queues that `bytes` bytes at `memory` become 0.
 absl::Status QueueZeros(const Stream& stream, void* memory, std::int64_t bytes);
+
+/// The executable graph of what `work` queues on `stream`.
+absl::StatusOr<std::shared_ptr<void>> CaptureGraph(const Stream& stream,
+                                                   absl::FunctionRef<absl::Status()> work);
+absl::Status LaunchGraph(const Stream& stream, void* executable);
 
 }  // namespace lockstep::internal::cuda
 

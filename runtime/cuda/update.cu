@@ -25,8 +25,7 @@ __device__ __forceinline__ T MasterOf(T master, Value value) {
   if constexpr (std::is_arithmetic_v<Value>) {
     return master;
   } else {
-    return Convert<Value, T>::From(master).bits == value.bits ? master
-                                                              : static_cast<T>(Load(value));
+    return As<Value>(master).bits == value.bits ? master : static_cast<T>(Load(value));
   }
 }
 
@@ -76,52 +75,47 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Calls visitor<T, Value>() for a master of type T, float32 or float64.
+// Returns visitor<T, Value>() for a master of type T, float32 or float64.
 template <typename Visitor>
-void VisitUpdate(DType master, DType value, Visitor&& visitor) {
-  VisitFloating(master, [&]<typename T>() {
-    VisitFloating(value, [&]<typename Value>() {
-      if constexpr (std::is_arithmetic_v<T>) visitor.template operator()<T, Value>();
-    });
+auto VisitUpdate(DType master, DType value, Visitor&& visitor) {
+  return VisitFloating(value, [&]<typename Value>() {
+    return master == DType::kFloat64 ? visitor.template operator()<double, Value>()
+                                     : visitor.template operator()<float, Value>();
   });
 }
 
 }  // namespace
 
-cudaError_t LoadUpdateKernels() {
-  FirstError error;
-  for (const DType master : kAllDTypes) {
+void LoadUpdateKernels(KernelLoader& loader) {
+  for (const DType master : {DType::kFloat32, DType::kFloat64}) {
     for (const DType value : kAllDTypes) {
       VisitUpdate(master, value, [&]<typename T, typename Value>() {
-        error.Load(SgdKernel<T, Value>);
-        error.Load(AdamWKernel<T, Value>);
+        loader.Load(SgdKernel<T, Value>);
+        loader.Load(AdamWKernel<T, Value>);
       });
     }
   }
-  return error.get();
 }
 
 absl::Status SgdUpdate(Worker& worker, const SgdOptions& options, const Tensor& gradient,
                        const Tensor& velocity, const Tensor& master, const Tensor& value) {
   const DeviceGuard guard(worker.device());
-  FirstError error;
-  VisitUpdate(master.dtype(), value.dtype(), [&]<typename T, typename Value>() {
+  const auto launch = [&]<typename T, typename Value>() {
     const Sgd<T> by{.learning_rate = static_cast<T>(options.learning_rate),
                     .momentum = static_cast<T>(options.momentum),
                     .weight_decay = static_cast<T>(options.weight_decay)};
-    error.Note(Launch(SgdKernel<T, Value>, NumBlocks(master.size(), kThreads), kThreads,
-                      StreamOf(worker), by, master.size(), Pointer<const T>(gradient),
-                      Pointer<T>(velocity), Pointer<T>(master), Pointer<Value>(value)));
-  });
-  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
+    return Launch(SgdKernel<T, Value>, NumBlocks(master.size(), kThreads), kThreads,
+                  StreamOf(worker), by, master.size(), Pointer<const T>(gradient),
+                  Pointer<T>(velocity), Pointer<T>(master), Pointer<Value>(value));
+  };
+  return ToStatus(VisitUpdate(master.dtype(), value.dtype(), launch), "SgdKernel", worker.device());
 }
 
 absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64_t step,
                          const Tensor& gradient, const Tensor& mean, const Tensor& mean_square,
                          const Tensor& master, const Tensor& value) {
   const DeviceGuard guard(worker.device());
-  FirstError error;
-  VisitUpdate(master.dtype(), value.dtype(), [&]<typename T, typename Value>() {
+  const auto launch = [&]<typename T, typename Value>() {
     const auto weight = [step](double beta) {
       return static_cast<T>(1 / (1 - std::pow(beta, static_cast<double>(step))));
     };
@@ -134,12 +128,12 @@ absl::Status AdamWUpdate(Worker& worker, const AdamWOptions& options, std::int64
                       .weight_decay = static_cast<T>(options.weight_decay),
                       .mean_weight = weight(options.beta1),
                       .square_weight = weight(options.beta2)};
-    error.Note(Launch(AdamWKernel<T, Value>, NumBlocks(master.size(), kThreads), kThreads,
-                      StreamOf(worker), by, master.size(), Pointer<const T>(gradient),
-                      Pointer<T>(mean), Pointer<T>(mean_square), Pointer<T>(master),
-                      Pointer<Value>(value)));
-  });
-  return LOCKSTEP_CUDA_STATUS(worker.device(), error.get());
+    return Launch(AdamWKernel<T, Value>, NumBlocks(master.size(), kThreads), kThreads,
+                  StreamOf(worker), by, master.size(), Pointer<const T>(gradient), Pointer<T>(mean),
+                  Pointer<T>(mean_square), Pointer<T>(master), Pointer<Value>(value));
+  };
+  return ToStatus(VisitUpdate(master.dtype(), value.dtype(), launch), "AdamWKernel",
+                  worker.device());
 }
 
 }  // namespace lockstep::internal::cuda

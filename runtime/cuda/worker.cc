@@ -9,11 +9,12 @@ namespace lockstep::internal::cuda {
 absl::StatusOr<std::shared_ptr<WorkerState>> MakeWorkerState(const Stream& stream) {
   const Device device = stream.device();
   const DeviceGuard guard(device);
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LoadElementwiseKernels());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LoadColumnSumsKernels());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LoadCrossEntropyKernels());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LoadRandomKernels());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(device, LoadUpdateKernels());
+  KernelLoader loader;
+  for (const auto load : {LoadElementwiseKernels, LoadColumnSumsKernels, LoadCrossEntropyKernels,
+                          LoadRandomKernels, LoadUpdateKernels}) {
+    load(loader);
+  }
+  LOCKSTEP_RETURN_IF_ERROR(ToStatus(loader.error(), "loading kernels", device));
   LOCKSTEP_ASSIGN_OR_RETURN(auto plans, MakeMatMulPlans(device));
   return std::make_shared<WorkerState>(WorkerState{device, std::move(plans)});
 }

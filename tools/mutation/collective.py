@@ -42,7 +42,7 @@ EDITS = {
         Mutant("if (count < 0 || __builtin_add_overflow(sum, count, &sum))", "if (__builtin_add_overflow(sum, count, &sum))"),
         Mutant('CheckCounts("receive", receive_counts, out, world_size_)', 'CheckCounts("receive", receive_counts, in, 3)'),
         Mutant('LOCKSTEP_RETURN_IF_ERROR(CheckTensor(what, "out", out, device_));', ""),
-        Mutant("root < 0 || root >= world_size_", "root >= world_size_"),
+        Mutant("root >= 0 && root < world_size_", "root < world_size_"),
         Mutant("if (!has_parts && !same && Overlap(in, out)) {", "if (!has_parts && !same && in.raw_data() == out.raw_data()) {"),
         Mutant("aside_ = true; LOCKSTEP_RETURN_IF_ERROR(call());", "LOCKSTEP_RETURN_IF_ERROR(call());"),
         Mutant("call.aside = std::exchange(aside_, false);", "call.aside = aside_;"),
@@ -86,7 +86,7 @@ EDITS = {
         Mutant("options.kind != TransportKind::kAuto && options.kind != TransportKind::kCpu", "options.kind == TransportKind::kPeer"),
     ],
     "collective/transport_kind.cc": [
-        Mutant("TransportKind::kPeer, TransportKind::kStaged, TransportKind::kOrdered};", "TransportKind::kPeer, TransportKind::kStaged};"),
+        Mutant('"staged", "ordered"};', '"staged"};'),
     ],
     "collective/cuda/plan.cc": [
         Mutant("if (devices.size() > kMaxPeers) {", "if (devices.size() >= kMaxPeers) {"),

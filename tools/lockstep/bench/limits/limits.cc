@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_join.h"
 #include "lockstep/runtime/cuda/error.h"
-#include "lockstep/runtime/cuda/graph.h"
 #include "lockstep/runtime/cuda/guards.h"
 #include "lockstep/runtime/cuda/stream.h"
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
