@@ -97,7 +97,7 @@ EDITS = {
     "collective/shares.cc": [
         Mutant("from_offset = WidthBefore(round, taker, &CollectiveCall::out_width);", ""),
         Mutant("WidthBefore(round, giver, &CollectiveCall::in_width)", "WidthBefore(round, taker, &CollectiveCall::in_width)"),
-        Mutant("if (giver != to.root) width = 0;", ""),
+        Mutant("if (giver != to.root) width = 0;", "break;"),
         Mutant("call.outer * width, width, pitch", "width, width, pitch"),
         Mutant("lower ? half : part - half", "half"),
     ],
