@@ -16,22 +16,22 @@ namespace {
 constexpr std::int64_t kWordBytes = sizeof(std::int64_t);
 constexpr char kSeparator = '\0';
 
-// Every rank's first `most_bytes` of text behind the length of all of it, one row of words a rank.
+// Every rank's first `max_bytes` of text behind the length of all of it, one row of words a rank.
 absl::StatusOr<std::vector<std::int64_t>> GatherWords(Worker& worker, Communicator& comm,
                                                       absl::string_view text,
-                                                      std::int64_t most_bytes) {
-  const std::int64_t width = 1 + (most_bytes + kWordBytes - 1) / kWordBytes;
-  const std::int64_t num_ranks = comm.world_size();
-  std::vector<std::int64_t> words(static_cast<std::size_t>(width * num_ranks), 0);
-  const Tensor all = Tensor::View(words.data(), {num_ranks, width}, DType::kInt64);
+                                                      std::int64_t max_bytes) {
+  const std::int64_t width = 1 + (max_bytes + kWordBytes - 1) / kWordBytes;
+  const std::int64_t world_size = comm.world_size();
+  std::vector<std::int64_t> words(static_cast<std::size_t>(width * world_size), 0);
+  const Tensor all = Tensor::View(words.data(), {world_size, width}, DType::kInt64);
   Tensor sent;
   Tensor received;
   LOCKSTEP_RETURN_IF_ERROR(Alone(comm, [&]() -> absl::Status {
     words[0] = static_cast<std::int64_t>(text.size());
     std::memcpy(words.data() + 1, text.data(),
-                std::min(text.size(), static_cast<std::size_t>(most_bytes)));
+                std::min(text.size(), static_cast<std::size_t>(max_bytes)));
     LOCKSTEP_ASSIGN_OR_RETURN(sent, worker.Empty({1, width}, DType::kInt64));
-    LOCKSTEP_ASSIGN_OR_RETURN(received, worker.Empty({num_ranks, width}, DType::kInt64));
+    LOCKSTEP_ASSIGN_OR_RETURN(received, worker.Empty({world_size, width}, DType::kInt64));
     LOCKSTEP_ASSIGN_OR_RETURN(const Tensor mine, all.Slice(/*axis=*/0, 0, 1));
     return Copy(worker, mine, sent);
   }));
@@ -44,20 +44,20 @@ absl::StatusOr<std::vector<std::int64_t>> GatherWords(Worker& worker, Communicat
 absl::StatusOr<std::vector<std::string>> GatherTexts(Worker& worker, Communicator& comm,
                                                      absl::string_view text) {
   // Enough for the layers; a parameter's name may need a second try.
-  std::int64_t most_bytes = 31 * kWordBytes;
+  std::int64_t max_bytes = 31 * kWordBytes;
   for (;;) {
     LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<std::int64_t> words,
-                              GatherWords(worker, comm, text, most_bytes));
+                              GatherWords(worker, comm, text, max_bytes));
     const std::size_t width = words.size() / static_cast<std::size_t>(comm.world_size());
     std::vector<std::string> texts;
     std::int64_t longest = 0;
     for (std::size_t at = 0; at < words.size(); at += width) {
       longest = std::max(longest, words[at]);
       texts.emplace_back(reinterpret_cast<const char*>(&words[at] + 1),
-                         static_cast<std::size_t>(std::min(words[at], most_bytes)));
+                         static_cast<std::size_t>(std::min(words[at], max_bytes)));
     }
-    if (longest <= most_bytes) return texts;
-    most_bytes = longest;
+    if (longest <= max_bytes) return texts;
+    max_bytes = longest;
   }
 }
 

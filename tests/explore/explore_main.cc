@@ -13,7 +13,7 @@ namespace {
 
 constexpr char kUsage[] =
     "explore [--only=NAME or GROUP] [--bounds=p3o1l0] [--ranks=N] [--draws=N] [--seed=N] "
-    "[--most=N]\n"
+    "[--max-executions=N]\n"
     "explore --replay=NAME/RANKS/BOUNDS/CHOICES\n"
     "explore --list\n";
 
@@ -23,7 +23,7 @@ struct Options {
   std::string replay;
   int ranks = 0;
   int draws = -1;
-  int most = 0;
+  int max_executions = 0;
   std::uint64_t seed = 1;
   bool list = false;
 };
@@ -45,8 +45,8 @@ bool Parse(int argc, char** argv, Options& options) {
       options.ranks = std::atoi(value.c_str());
     } else if (Takes(argv[i], "--draws=", value)) {
       options.draws = std::atoi(value.c_str());
-    } else if (Takes(argv[i], "--most=", value)) {
-      options.most = std::atoi(value.c_str());
+    } else if (Takes(argv[i], "--max-executions=", value)) {
+      options.max_executions = std::atoi(value.c_str());
     } else if (Takes(argv[i], "--seed=", value)) {
       options.seed = std::strtoull(value.c_str(), nullptr, 10);
     } else if (std::strcmp(argv[i], "--list") == 0) {
@@ -79,7 +79,7 @@ std::vector<Search> SearchesOf(const Scenario& scenario, const Options& options)
     if (options.ranks > 0) search.world_size = options.ranks;
     if (!options.bounds.empty()) search.bounds = Bounds::Parse(options.bounds);
     if (options.draws >= 0) search.draws = options.draws;
-    search.most = options.most;
+    search.max_executions = options.max_executions;
   }
   return searches;
 }

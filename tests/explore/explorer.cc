@@ -97,7 +97,7 @@ Findings Explore(const Scenario& scenario, const Search& search, std::uint64_t s
     outcomes.insert(outcome);
     if (search.draws > 0) drawn.push_back(choices.Hash());
     more = choices.Next() && (search.draws == 0 || executions < search.draws);
-    cut = more && executions == search.most;
+    cut = more && executions == search.max_executions;
   }
   std::sort(drawn.begin(), drawn.end());
   drawn.erase(std::unique(drawn.begin(), drawn.end()), drawn.end());

@@ -17,7 +17,7 @@ struct Search {
   int draws = 0;
   /// Ends after so many executions; 0 for never. A search cut short is not judged by what it has
   /// not come upon.
-  int most = 0;
+  int max_executions = 0;
 };
 
 struct Scenario {

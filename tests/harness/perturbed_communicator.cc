@@ -85,9 +85,9 @@ absl::Status CheckPerturbation(const Perturbation& perturbation, int world_size)
   for (const Fault& fault : perturbation.faults) {
     LOCKSTEP_RETURN_IF_ERROR(CheckFault(fault, world_size));
   }
-  if (IsDelay(perturbation.most_delay)) return absl::OkStatus();
+  if (IsDelay(perturbation.max_delay)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("delays of at most ",
-                                                 absl::FormatDuration(perturbation.most_delay),
+                                                 absl::FormatDuration(perturbation.max_delay),
                                                  "; it must be finite, and at least 0"));
 }
 
@@ -96,7 +96,7 @@ absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t
   const std::uint64_t draw =
       Mix(Mix(Mix(perturbation.seed) + static_cast<std::uint64_t>(rank)) + n);
   if (draw % 2 == 0) return absl::ZeroDuration();
-  return perturbation.most_delay * (static_cast<double>(draw >> 11) * 0x1p-53);
+  return perturbation.max_delay * (static_cast<double>(draw >> 11) * 0x1p-53);
 }
 
 PerturbedCommunicator::PerturbedCommunicator(Communicator& inner, Perturbation perturbation)
@@ -116,7 +116,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> PerturbedCommunicator::Split(int c
       Mix(Mix(perturbation_.seed + num_all_calls_) + static_cast<std::uint64_t>(rank())) | 1;
   auto perturbed = std::make_unique<PerturbedCommunicator>(
       *part, Perturbation{.seed = perturbation_.seed == 0 ? 0 : seed,
-                          .most_delay = perturbation_.most_delay});
+                          .max_delay = perturbation_.max_delay});
   perturbed->owned_ = std::move(part);
   return perturbed;
 }

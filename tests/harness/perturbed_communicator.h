@@ -43,7 +43,7 @@ struct Perturbation {
   /// If not 0, every call is delayed at random before and after, differently on each rank and the
   /// same for one seed, so that the ranks come in changing orders.
   std::uint64_t seed = 0;
-  absl::Duration most_delay = absl::Microseconds(200);
+  absl::Duration max_delay = absl::Microseconds(200);
 };
 
 /// kInvalidArgument: a fault that could never happen (no such rank in a group of `world_size`, nth
@@ -51,7 +51,7 @@ struct Perturbation {
 absl::Status CheckPerturbation(const Perturbation& perturbation, int world_size);
 
 /// Delay number `n` of a rank: 2 k before its call k (from 0, of any kind), 2 k + 1 after it. About
-/// half of them are 0, so that ranks also collide; the others are spread over (0, most_delay).
+/// half of them are 0, so that ranks also collide; the others are spread over (0, max_delay).
 absl::Duration DelayOf(const Perturbation& perturbation, int rank, std::uint64_t n);
 
 /// A Communicator in front of another, for the code under test to use in its place: lockstep itself

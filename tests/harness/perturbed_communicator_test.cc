@@ -157,8 +157,8 @@ TEST_CASE("a perturbation that cannot be is refused, by the check and by every c
        "at a barrier, which has"},
       {{.faults = {{.at = CollectiveKind::kSplit, .kind = FaultKind::kWrongDtype}}},
        "at a split, which has"},
-      {{.most_delay = absl::Seconds(-1)}, "at most -1s; it must be finite, and at least 0"},
-      {{.most_delay = absl::InfiniteDuration()}, "at most inf"},
+      {{.max_delay = absl::Seconds(-1)}, "at most -1s; it must be finite, and at least 0"},
+      {{.max_delay = absl::InfiniteDuration()}, "at most inf"},
   };
   for (const auto& [perturbation, says] : cases) {
     const absl::Status status = CheckPerturbation(perturbation, 2);
@@ -172,7 +172,7 @@ TEST_CASE("a perturbation that cannot be is refused, by the check and by every c
     CHECK(inner.calls.empty());
   }
   REQUIRE_OK(CheckPerturbation(
-      {.faults = {{.rank = 1, .delay = absl::ZeroDuration()}}, .most_delay = absl::ZeroDuration()},
+      {.faults = {{.rank = 1, .delay = absl::ZeroDuration()}}, .max_delay = absl::ZeroDuration()},
       2));
 }
 

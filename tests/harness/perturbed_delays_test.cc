@@ -11,7 +11,7 @@ namespace lockstep::testing {
 namespace {
 
 TEST_CASE("delays are drawn by seed, rank and number, and are the same each time") {
-  const Perturbation perturbation = {.seed = 7, .most_delay = absl::Milliseconds(3)};
+  const Perturbation perturbation = {.seed = 7, .max_delay = absl::Milliseconds(3)};
   const auto draws = [](const Perturbation& of, int rank) {
     std::vector<absl::Duration> drawn;
     for (std::uint64_t n = 0; n < 1000; ++n) drawn.push_back(DelayOf(of, rank, n));
@@ -20,7 +20,7 @@ TEST_CASE("delays are drawn by seed, rank and number, and are the same each time
   const auto mine = draws(perturbation, 1);
   CHECK(mine == draws(perturbation, 1));
   CHECK(mine != draws(perturbation, 2));
-  CHECK(mine != draws({.seed = 8, .most_delay = absl::Milliseconds(3)}, 1));
+  CHECK(mine != draws({.seed = 8, .max_delay = absl::Milliseconds(3)}, 1));
   // Half of them none, the others all different, over the whole range and not beyond.
   const auto num_zeros = std::count(mine.begin(), mine.end(), absl::ZeroDuration());
   CHECK(num_zeros > 400);
@@ -37,11 +37,11 @@ TEST_CASE("delays are drawn by seed, rank and number, and are the same each time
   for (std::size_t i = 0; i < mine.size(); ++i)
     num_equal += mine[i] > absl::ZeroDuration() && mine[i] == other[i];
   CHECK(num_equal == 0);
-  CHECK(DelayOf({.seed = 0, .most_delay = absl::Hours(1)}, 0, 1) == absl::ZeroDuration());
+  CHECK(DelayOf({.seed = 0, .max_delay = absl::Hours(1)}, 0, 1) == absl::ZeroDuration());
 }
 
 TEST_CASE("a perturbed end sleeps what it draws, before and after each call") {
-  const Perturbation perturbation = {.seed = 3, .most_delay = absl::Milliseconds(4)};
+  const Perturbation perturbation = {.seed = 3, .max_delay = absl::Milliseconds(4)};
   Recorder inner(1, 3);
   PerturbedCommunicator comm(inner, perturbation);
   absl::Duration before;  // what has been slept when a call arrives
@@ -63,7 +63,7 @@ TEST_CASE("a perturbed end sleeps what it draws, before and after each call") {
 
 TEST_CASE("without a seed nothing is delayed, and all passes unchanged") {
   Recorder inner(1, 2);
-  PerturbedCommunicator comm(inner, {.most_delay = absl::Hours(1)});
+  PerturbedCommunicator comm(inner, {.max_delay = absl::Hours(1)});
   CHECK(comm.rank() == 1);
   CHECK(comm.world_size() == 2);
   REQUIRE_OK(comm.AllGather(In({2, 2}), Out({2, 5}), 1));
@@ -97,7 +97,7 @@ TEST_CASE("faults hit splits, and the groups that come of them are delayed but h
     Recorder parent(rank, 2);
     PerturbedCommunicator comm(
         parent,
-        {.faults = {{.rank = 1, .nth = 3}}, .seed = 5, .most_delay = absl::Microseconds(100)});
+        {.faults = {{.rank = 1, .nth = 3}}, .seed = 5, .max_delay = absl::Microseconds(100)});
     const auto first = end_of(comm);
     const auto second = end_of(comm);
     const auto of_first = end_of(*first);

@@ -224,7 +224,7 @@ class Explorer:
             preamble.write_text(PREAMBLE)
             self.compile(preamble, f"{preamble}.gch", level, "-x", "c++-header")
         link(map(self.object, self.sources), self.folder / "explore")
-        failures = [explore(self.folder / "explore", group, f"--most={FIRST_LOOK}") for group in GROUPS.values()]
+        failures = [explore(self.folder / "explore", group, f"--max-executions={FIRST_LOOK}") for group in GROUPS.values()]
         return next(filter(None, failures), "")
 
     def try_out(self, edit):
@@ -233,7 +233,7 @@ class Explorer:
         try:
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
                 folder = pathlib.Path(folder)
-                killer = explore(self.explorer_with(edit, folder, QUICKLY), group, f"--most={FIRST_LOOK}")
+                killer = explore(self.explorer_with(edit, folder, QUICKLY), group, f"--max-executions={FIRST_LOOK}")
                 killer = killer or explore(self.explorer_with(edit, folder, WELL), group)
         except RuntimeError as error:
             return Result("not tried", str(error), time.monotonic() - start, False)

@@ -33,7 +33,7 @@ EDITS = {
     ],
     "layers/peers.cc": [
         Mutant("if (comm.world_size() == 1) return absl::OkStatus();", ""),
-        Mutant("if (longest <= most_bytes) return texts;", "if (longest >= 0) return texts;"),
+        Mutant("if (longest <= max_bytes) return texts;", "if (longest >= 0) return texts;"),
         Mutant("longest = std::max(longest, words[at]);", "longest = words[at];",
                equivalent="the ranks' lengths differ only where their texts do, long before the end"),
         Mutant("return text == texts[0]", "return text.size() == texts[0].size()"),
