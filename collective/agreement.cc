@@ -99,9 +99,8 @@ absl::Status CheckExchange(Calls calls) {
   const int ranks = static_cast<int>(calls.size());
   for (int s = 0; s < ranks; ++s) {
     for (int r = 0; r < ranks; ++r) {
-      const std::int64_t sent = calls[static_cast<std::size_t>(s)]->SentTo(r, ranks).count;
-      const std::int64_t expected =
-          calls[static_cast<std::size_t>(r)]->ReceivedFrom(s, ranks).count;
+      const std::int64_t sent = calls[s]->SentTo(r, ranks).count;
+      const std::int64_t expected = calls[r]->ReceivedFrom(s, ranks).count;
       if (sent == expected) continue;
       return absl::FailedPreconditionError(absl::StrCat("all_to_all: rank ", s, " sends ", sent,
                                                         " elements to rank ", r, ", which expects ",

@@ -107,7 +107,7 @@ int CollectiveBarrier::world_size() const { return group_->world_size(); }
 
 Communicator& CollectiveBarrier::communicator(int rank) {
   if (rank < 0 || rank >= world_size()) return *no_rank_;
-  return *communicators_[static_cast<std::size_t>(rank)];
+  return *communicators_[rank];
 }
 
 void CollectiveBarrier::Abort(const absl::Status& cause) {

@@ -42,7 +42,7 @@ std::string Extents(const CollectiveCall& call) {
   const bool gathers = call.kind == CollectiveKind::kAllGather;
   if (!HasParts(call.kind)) return Brackets(details.shape);
   std::vector<std::int64_t> part(details.shape.begin(), details.shape.end());
-  part[static_cast<std::size_t>(details.axis)] = details.part;
+  part[details.axis] = details.part;
   const std::string in = Brackets(gathers ? part : details.shape);
   const std::string out = Brackets(gathers ? details.shape : part);
   return absl::StrCat(in, in == out ? "" : absl::StrCat(" -> ", out), ", axis ", details.axis);

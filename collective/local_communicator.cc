@@ -38,8 +38,7 @@ bool HasFloatingInput(const CollectiveCall& call) {
 }  // namespace
 
 LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank)
-    : Communicator(rank, group->world_size(),
-                   group->streams()[static_cast<std::size_t>(rank)].device()),
+    : Communicator(rank, group->world_size(), group->streams()[rank].device()),
       group_(std::move(group)) {
   for (std::uint64_t parity = 0; parity < 2; ++parity) {
     for (int other = 0; other < world_size(); ++other) {
@@ -351,8 +350,8 @@ absl::StatusOr<std::shared_ptr<LocalGroup>> LocalCommunicator::MakeChild(
   std::vector<Stream> streams;
   std::vector<int> task_ranks;
   for (const int member : members) {
-    streams.push_back(group_->streams()[static_cast<std::size_t>(member)]);
-    task_ranks.push_back(group_->task_ranks()[static_cast<std::size_t>(member)]);
+    streams.push_back(group_->streams()[member]);
+    task_ranks.push_back(group_->task_ranks()[member]);
   }
   return LocalGroup::Create(std::move(streams), std::move(task_ranks), group_->observers(),
                             group_->options());

@@ -121,12 +121,12 @@ void LocalGroup::Explain(int culprit, std::uint32_t epoch, Describe error) {
   Cause cause = MakeCause(epoch, error);
   const std::lock_guard lock(cause_mutex_);
   if (word_.health().culprit >= 0) return;
-  causes_[static_cast<std::size_t>(culprit)] = std::move(cause);
+  causes_[culprit] = std::move(cause);
 }
 
 absl::Status LocalGroup::Diagnosis(int culprit, std::uint32_t epoch) {
   const std::lock_guard lock(cause_mutex_);
-  const Cause& cause = causes_[static_cast<std::size_t>(culprit)];
+  const Cause& cause = causes_[culprit];
   if (cause.epoch != epoch)
     return absl::CancelledError("the group failed and has been reset meanwhile");
   const absl::Status status(cause.code, cause.text);
@@ -181,7 +181,7 @@ std::string LocalGroup::Elsewhere(absl::Span<const int> ranks) const {
   observers_->ForEach([&](const TaskObserver& group) {
     if (&group == this) return;
     for (const int rank : ranks) {
-      const std::string where = group.WhereIs(task_ranks_[static_cast<std::size_t>(rank)]);
+      const std::string where = group.WhereIs(task_ranks_[rank]);
       if (where.empty()) continue;
       absl::StrAppend(&text, "; rank ", rank, " is in another group's ", where);
     }
@@ -281,7 +281,7 @@ void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
 std::string LocalGroup::WhereIs(int task_rank) const {
   const auto found = std::find(task_ranks_.begin(), task_ranks_.end(), task_rank);
   if (found == task_ranks_.end()) return "";
-  const Slot& slot = slots_[static_cast<std::size_t>(found - task_ranks_.begin())];
+  const Slot& slot = slots_[found - task_ranks_.begin()];
   // The rank may leave its call between the two loads: then this tells of the one before.
   const Progress progress = Progress::Unpack(slot.progress.load(std::memory_order_acquire));
   if (progress.stage == Progress::Stage::kLeft) return "";

@@ -106,7 +106,7 @@ class LocalGroup final : public TaskObserver {
   DeviceWork& device_work() const { return *transport_.device_work; }
   const std::string& transport_reason() const { return transport_.reason; }
   BarrierWord<NativePlatform>& word() { return word_; }
-  Slot& slot(int rank) { return slots_[static_cast<std::size_t>(rank)]; }
+  Slot& slot(int rank) { return slots_[rank]; }
   Record& record(int rank, std::uint64_t round) { return slot(rank).records[round & 1]; }
 
   /// In a forked child no other rank is there, and locks may be held for ever: nothing is called

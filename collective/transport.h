@@ -30,7 +30,7 @@ struct Round {
   absl::FunctionRef<bool()> failed;
 
   int world_size() const { return static_cast<int>(calls.size()); }
-  const CollectiveCall& call(int of) const { return *calls[static_cast<std::size_t>(of)]; }
+  const CollectiveCall& call(int of) const { return *calls[of]; }
   const CollectiveCall& mine() const { return call(rank); }
 };
 

@@ -31,7 +31,7 @@ absl::Status CheckParameter(absl::string_view name, const Shape& full_shape, int
 
 std::int64_t Product(const Shape& shape, int begin, int end) {
   std::int64_t product = 1;
-  for (int axis = begin; axis < end; ++axis) product *= shape[static_cast<std::size_t>(axis)];
+  for (int axis = begin; axis < end; ++axis) product *= shape[axis];
   return product;
 }
 
@@ -89,7 +89,7 @@ absl::StatusOr<Parameter> Parameter::CreateShard(Worker& worker, std::string nam
   Shape shape = full_shape;
   Shard shard{.begin = 0, .length = full_shape.front()};
   if (shard_axis != kReplicated) {
-    std::int64_t& extent = shape[static_cast<std::size_t>(shard_axis)];
+    std::int64_t& extent = shape[shard_axis];
     shard = Shard::Of(extent, rank, world_size);
     extent = shard.length;
   }
@@ -178,7 +178,7 @@ absl::Status Parameter::CheckGroup(const Communicator& comm) const {
   if (shard_axis_ == kReplicated) return absl::OkStatus();
   // A group of as many ranks in another order would gather without an error, and in the wrong
   // order.
-  const std::int64_t extent = full_shape_[static_cast<std::size_t>(shard_axis_)];
+  const std::int64_t extent = full_shape_[shard_axis_];
   const Shard expected = Shard::Of(extent, comm.rank(), comm.world_size());
   if (expected == shard_) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(

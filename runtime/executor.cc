@@ -37,8 +37,7 @@ struct ExecutorState {
   // The rank whose thread is the calling one, or -1.
   int ThisRank() const {
     for (int rank = 0; rank < world_size(); ++rank) {
-      if (ranks[static_cast<std::size_t>(rank)].thread_id.load(std::memory_order_relaxed) ==
-          std::this_thread::get_id()) {
+      if (ranks[rank].thread_id.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
         return rank;
       }
     }
@@ -91,8 +90,7 @@ class TaskEnd {
       status_ = internal::OutOfMemoryAsStatus([this] {
         return absl::AbortedError(absl::StrCat("rank ", rank_, "'s thread ended inside its task"));
       });
-      state_.ranks[static_cast<std::size_t>(rank_)].thread_ended.store(true,
-                                                                       std::memory_order_release);
+      state_.ranks[rank_].thread_ended.store(true, std::memory_order_release);
     }
     // First keep the failure, then free the ranks that wait: what they return comes second.
     if (!status_.ok()) state_.Failed(rank_, status_, std::move(exception_));
@@ -134,7 +132,7 @@ absl::Status WhatWasThrown(int rank, const std::exception& thrown) {
 void RunTask(ExecutorState& state, int rank) {
   TaskEnd end(state, rank);
   try {
-    end.Returned((*state.task)(state.ranks[static_cast<std::size_t>(rank)].worker), nullptr);
+    end.Returned((*state.task)(state.ranks[rank].worker), nullptr);
   } catch (const std::exception& thrown) {
     end.Returned(internal::OutOfMemoryAsStatus([&] { return WhatWasThrown(rank, thrown); }),
                  std::current_exception());
@@ -151,9 +149,8 @@ void RunTask(ExecutorState& state, int rank) {
 }
 
 void RankThread(const std::shared_ptr<ExecutorState>& state, int rank, std::uint32_t last_work) {
-  state->ranks[static_cast<std::size_t>(rank)].thread_id.store(std::this_thread::get_id(),
-                                                               std::memory_order_relaxed);
-  const Device device = state->devices[static_cast<std::size_t>(rank)];
+  state->ranks[rank].thread_id.store(std::this_thread::get_id(), std::memory_order_relaxed);
+  const Device device = state->devices[rank];
   if (!device.is_cpu()) internal::cuda::UseDevice(device);
   internal::Patience<internal::NativePlatform> patience;
   for (;;) {
@@ -166,7 +163,7 @@ void RankThread(const std::shared_ptr<ExecutorState>& state, int rank, std::uint
 }
 
 absl::Status StartThread(const std::shared_ptr<ExecutorState>& state, int rank) {
-  ExecutorState::Rank& entry = state->ranks[static_cast<std::size_t>(rank)];
+  ExecutorState::Rank& entry = state->ranks[rank];
   try {
     entry.thread = std::thread(RankThread, state, rank, state->handover.current());
   } catch (const std::system_error& error) {
@@ -175,8 +172,7 @@ absl::Status StartThread(const std::shared_ptr<ExecutorState>& state, int rank) 
   }
   entry.thread_ended.store(false, std::memory_order_relaxed);
   internal::Placement& placement = state->placement;
-  if (!placement.cpus.empty() &&
-      !internal::Pin(entry.thread, placement.cpus[static_cast<std::size_t>(rank)])) {
+  if (!placement.cpus.empty() && !internal::Pin(entry.thread, placement.cpus[rank])) {
     placement = {{}, "not pinned: the system refuses to bind threads"};
   }
   return absl::OkStatus();
@@ -184,7 +180,7 @@ absl::Status StartThread(const std::shared_ptr<ExecutorState>& state, int rank) 
 
 absl::Status ReplaceEndedThreads(const std::shared_ptr<ExecutorState>& state) {
   for (int rank = 0; rank < state->world_size(); ++rank) {
-    ExecutorState::Rank& entry = state->ranks[static_cast<std::size_t>(rank)];
+    ExecutorState::Rank& entry = state->ranks[rank];
     if (!entry.thread_ended.load(std::memory_order_acquire)) continue;
     if (entry.thread.joinable()) entry.thread.join();
     LOCKSTEP_RETURN_IF_ERROR(StartThread(state, rank));
@@ -226,7 +222,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Make(const Options& options)
   auto state = std::make_shared<ExecutorState>();
   state->devices = internal::DealDevices(options.devices, world_size);
   for (int rank = 0; rank < world_size; ++rank) {
-    const Device device = state->devices[static_cast<std::size_t>(rank)];
+    const Device device = state->devices[rank];
     LOCKSTEP_ASSIGN_OR_RETURN(Worker worker, Worker::Adopt(rank, world_size, device));
     state->ranks.emplace_back(std::move(worker));
   }

@@ -52,7 +52,7 @@ bool Spread(absl::Span<const int> ranks, const Cpus& near, Cpus& free, Cpus& cpu
   if (choice.size() < ranks.size()) return false;
   for (std::size_t i = 0; i < ranks.size(); ++i) {
     int& cpu = *choice[i * choice.size() / ranks.size()];
-    cpus[static_cast<std::size_t>(ranks[i])] = std::exchange(cpu, kNone);
+    cpus[ranks[i]] = std::exchange(cpu, kNone);
   }
   return true;
 }

@@ -73,7 +73,7 @@ Tensor Tensor::Own(std::shared_ptr<void> memory, Shape shape, DType dtype, Devic
 
 std::int64_t Tensor::extent(int axis) const {
   if (axis < 0) axis += num_axes();
-  return axis >= 0 && axis < num_axes() ? shape_[static_cast<std::size_t>(axis)] : -1;
+  return axis >= 0 && axis < num_axes() ? shape_[axis] : -1;
 }
 
 bool Tensor::is_contiguous() const {

@@ -42,7 +42,7 @@ class Ranks {
   std::vector<absl::Status> RunEach(const Body& body) {
     std::vector<absl::Status> statuses(static_cast<std::size_t>(world_size()));
     const absl::Status run = Run([&](Worker& worker, Communicator& comm) {
-      statuses[static_cast<std::size_t>(worker.rank())] = body(worker, comm);
+      statuses[worker.rank()] = body(worker, comm);
       return absl::OkStatus();
     });
     for (absl::Status& status : statuses) status.Update(run);

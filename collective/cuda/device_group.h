@@ -27,7 +27,7 @@ class DeviceGroup final : public DeviceWork {
   Device device(int rank) const { return stream(rank).device(); }
   std::vector<Device> devices() const;
   /// The rank's stream.
-  const Stream& stream(int rank) const { return streams_[static_cast<std::size_t>(rank)]; }
+  const Stream& stream(int rank) const { return streams_[rank]; }
   /// Where a call of the rank queues its work: there, or beside it.
   Stream stream(int rank, const CollectiveCall& call) const;
   Stream stream(const Round& round) const { return stream(round.rank, round.mine()); }
@@ -79,7 +79,7 @@ class DeviceGroup final : public DeviceWork {
   DeviceGroup(absl::Span<const Stream> streams, std::chrono::nanoseconds timeout,
               PinnedMemory words, std::vector<Side> sides);
   cudaStream_t main(int rank) const { return NativeStream(stream(rank)); }
-  const Side& side(int rank) const { return sides_[static_cast<std::size_t>(rank)]; }
+  const Side& side(int rank) const { return sides_[rank]; }
 
   const std::vector<Stream> streams_;
   const std::chrono::nanoseconds timeout_;

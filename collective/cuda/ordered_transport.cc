@@ -40,7 +40,7 @@ class OrderedTransport final : public Transport {
   absl::Status Finish(const Round& round) override { return WaitForOthers(round, &Events::done); }
 
  private:
-  const Events& Of(int rank) const { return events_[static_cast<std::size_t>(rank)]; }
+  const Events& Of(int rank) const { return events_[rank]; }
 
   absl::Status WaitForOthers(const Round& round, Event Events::*event) const {
     for (int other = 0; other < round.world_size(); ++other) {

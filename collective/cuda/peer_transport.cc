@@ -21,8 +21,7 @@ class PeerTransport final : public Transport {
     const int world_size = group_.world_size();
     if (world_size == 1) return absl::OkStatus();
     for (int rank = 0; rank < world_size; ++rank) {
-      const absl::Status allocated =
-          AllocateFor(group_.device(rank), ranks_[static_cast<std::size_t>(rank)]);
+      const absl::Status allocated = AllocateFor(group_.device(rank), ranks_[rank]);
       if (allocated.ok()) continue;
       return absl::Status(allocated.code(), absl::StrCat("peer transport: the buffers of rank ",
                                                          rank, ": ", allocated.message()));
@@ -94,7 +93,7 @@ class PeerTransport final : public Transport {
   static std::int64_t SizeOfElement(const CollectiveCall& call) {
     return static_cast<std::int64_t>(SizeOf(call.dtype));
   }
-  const Buffers& BuffersOf(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
+  const Buffers& BuffersOf(int rank) const { return ranks_[rank]; }
 
   // Tiles are guarded by the inbox's counters, lines by the number that they carry.
   absl::Status ZeroAll() {

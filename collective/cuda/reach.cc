@@ -51,7 +51,7 @@ Reach::Reach(absl::Span<const Device> devices, bool by_peers) : ranks_(devices.s
 }
 
 absl::Status Reach::Check(int rank, const CollectiveCall& call) {
-  Rank& mine = ranks_[static_cast<std::size_t>(rank)];
+  Rank& mine = ranks_[rank];
   const auto size = static_cast<std::int64_t>(SizeOf(call.dtype));
   // Of a broadcast's inputs the root's alone is read.
   const bool reads = call.kind != CollectiveKind::kBroadcast || call.root == rank;

@@ -40,7 +40,7 @@ class StagedTransport final : public Transport {
   }
 
   TransportMemory memory(int rank) const override {
-    return {.pinned_bytes = ranks_[static_cast<std::size_t>(rank)].outbox_bytes};
+    return {.pinned_bytes = ranks_[rank].outbox_bytes};
   }
 
   absl::string_view name() const override { return "staged"; }
@@ -125,10 +125,10 @@ class StagedTransport final : public Transport {
     Event done;
     std::array<Event, StagedPieces::kMax> pieces;
 
-    const Event& piece(int index) const { return pieces[static_cast<std::size_t>(index)]; }
+    const Event& piece(int index) const { return pieces[index]; }
   };
 
-  Rank& Of(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
+  Rank& Of(int rank) { return ranks_[rank]; }
 
   // Returns when no input is on its way up.
   absl::Status SynchronizeCopies() const {

@@ -161,7 +161,7 @@ TEST_CASE("an all_to_all with counts is shown flat like any other") {
 TEST_CASE("an all_to_all in place on one rank alone is refused, and shown") {
   std::vector<Guarded> own(kRanks, Guarded(DType::kFloat32, 12));
   const Statuses statuses = Provoke([&](Communicator& comm, Guarded& in, Guarded& out) {
-    Guarded& mine = own[static_cast<std::size_t>(comm.rank())];
+    Guarded& mine = own[comm.rank()];
     return comm.rank() == 1 ? comm.AllToAll(mine.tensor(), mine.tensor())
                             : comm.AllToAll(in.tensor(), out.tensor());
   });

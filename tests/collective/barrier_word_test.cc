@@ -45,7 +45,7 @@ TEST_CASE(
     std::atomic<int> wrong{0};
     OnThreads(world_size, [&](int rank) {
       for (int round = 1; round <= 2000; ++round) {
-        written[static_cast<std::size_t>(rank)] = round;
+        written[rank] = round;
         Meet(word, rank, 0, seconds(60), kAgree, kSilent);
         for (const int value : written) wrong += value != round;
         Meet(word, rank, 0, seconds(60), kAgree, kSilent);
@@ -95,7 +95,7 @@ TEST_CASE("the rank that comes last says whether the ranks agree, before the rou
       ++asked;
       return false;
     };
-    outcomes[static_cast<std::size_t>(rank)] = Meet(word, rank, 0, seconds(60), disagree, kSilent);
+    outcomes[rank] = Meet(word, rank, 0, seconds(60), disagree, kSilent);
   });
   CHECK(asked == 1);
   for (const auto& outcome : outcomes) {
@@ -206,11 +206,11 @@ TEST_CASE("F6: when a time-out collides with the last arrival, all ranks get one
     std::uint32_t epoch = 0;
     for (int attempt = 0; attempt < kTries; ++attempt) {
       const auto outcome = Meet(word, rank, epoch, std::chrono::minutes(1), kAgree, kSilent);
-      verdicts[static_cast<std::size_t>(rank)] = outcome.verdict == Erratic::Verdict::kCompleted;
+      verdicts[rank] = outcome.verdict == Erratic::Verdict::kCompleted;
       Meet(fence, rank, 0, seconds(60), kAgree, kSilent);
       if (rank == 0) {
         for (const auto& verdict : verdicts) split += verdict != verdicts[0];
-        ++seen[static_cast<std::size_t>(verdicts[0].load())];
+        ++seen[verdicts[0].load()];
         word.Reset();
       }
       Meet(fence, rank, 0, seconds(60), kAgree, kSilent);

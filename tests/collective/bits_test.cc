@@ -160,7 +160,7 @@ TEST_CASE("64 queued sums of changing values, large and small in turn, are all r
       for (Guarded& sum : data)
         LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(sum.tensor(), sum.tensor()));
       for (int round = 0; round < kRounds; ++round) {
-        Guarded& sum = data[static_cast<std::size_t>(round)];
+        Guarded& sum = data[round];
         LOCKSTEP_RETURN_IF_ERROR(sum.Download());
         for (std::int64_t i = 0; i < sum.tensor().size(); ++i) {
           double expected = 0;

@@ -170,9 +170,9 @@ TEST_CASE("a rank that does not replay is found out on the device, and the group
     });
     for (int rank = 0; rank < world_size; ++rank) {
       if (rank == 1) continue;
-      CHECK(Says(statuses[static_cast<std::size_t>(rank)],
+      CHECK(Says(statuses[rank],
                  "all_reduce (float32 x 100, sum), captured as #1: the stream of rank"));
-      CHECK(Says(statuses[static_cast<std::size_t>(rank)], "did not come to it within 0.2 s"));
+      CHECK(Says(statuses[rank], "did not come to it within 0.2 s"));
     }
     REQUIRE_OK(ranks->barrier->Reset());
     REQUIRE_OK(ranks->Run([](Worker& worker, Communicator& comm) -> absl::Status {

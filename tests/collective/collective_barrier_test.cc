@@ -175,7 +175,7 @@ TEST_CASE("a rank's end is one object in every Run, and works on whatever thread
     std::vector<Communicator*> ends(2);
     for (int run = 0; run < 3; ++run) {
       LOCKSTEP_RETURN_IF_ERROR(ranks.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
-        Communicator*& end = ends[static_cast<std::size_t>(worker.rank())];
+        Communicator*& end = ends[worker.rank()];
         if (run > 0) LOCKSTEP_RETURN_IF_ERROR(Expect(end == &comm, "another object"));
         end = &comm;
         absl::Status told;

@@ -162,7 +162,7 @@ TEST_CASE("counts cannot be given in place, of either side, but either side alon
   auto ranks = Ranks::Create(kRanks);
   REQUIRE_OK(ranks);
   REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
-    Guarded& in = own[static_cast<std::size_t>(worker.rank())];
+    Guarded& in = own[worker.rank()];
     Guarded out(DType::kFloat32, 12);
     for (int i = 0; i < 12; ++i) in.Set(i, 100 * worker.rank() + i);
     for (const bool sends : {true, false}) {

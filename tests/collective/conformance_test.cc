@@ -311,7 +311,7 @@ TEST_CASE("all_to_all moves uneven parts, empty ones among them", "[gpu]") {
     for (int from = 0; from < comm.world_size(); ++from) {
       std::int64_t offset = 0;
       for (int r = 0; r < comm.rank(); ++r) offset += Sent(from, r);
-      for (std::int64_t i = 0; i < receive[static_cast<std::size_t>(from)]; ++i, ++at) {
+      for (std::int64_t i = 0; i < receive[from]; ++i, ++at) {
         LOCKSTEP_RETURN_IF_ERROR(
             Check(out, at, static_cast<double>(from * 1000 + offset + i), "uneven all_to_all"));
       }
@@ -331,8 +331,7 @@ std::vector<int> Below(int end, std::vector<int> ranks) {
 // parent works beside it.
 absl::Status CheckSplit(Worker& worker, Communicator& parent, Communicator& child,
                         const std::vector<int>& ranks) {
-  if (child.world_size() != static_cast<int>(ranks.size()) ||
-      ranks[static_cast<std::size_t>(child.rank())] != parent.rank())
+  if (child.world_size() != static_cast<int>(ranks.size()) || ranks[child.rank()] != parent.rank())
     return absl::InternalError("a split group has other ranks, or another order, than asked for");
   Guarded sum(worker, DType::kInt64, 1);
   sum.Set(0, parent.rank());

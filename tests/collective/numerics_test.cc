@@ -38,7 +38,7 @@ std::vector<std::vector<float>> AllReduced(Ranks& ranks,
                                            ReduceOp op) {
   std::vector<std::vector<float>> results = inputs;
   REQUIRE_OK(ranks.Run([&](Worker& worker, Communicator& comm) {
-    auto& mine = results[static_cast<std::size_t>(worker.rank())];
+    auto& mine = results[worker.rank()];
     return comm.AllReduce(ViewOf(mine), ViewOf(mine), op);
   }));
   return results;
@@ -98,7 +98,7 @@ TEST_CASE("bits are equal on all ranks and in 100 repeats with random delays") {
     REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) {
       std::minstd_rand delay(static_cast<unsigned>(repeat * kRanks + worker.rank() + 1));
       std::this_thread::sleep_for(std::chrono::microseconds(delay() % 300));
-      auto& mine = results[static_cast<std::size_t>(worker.rank())];
+      auto& mine = results[worker.rank()];
       return comm.AllReduce(ViewOf(mine), ViewOf(mine));
     }));
     for (const auto& result : results) REQUIRE(SameBits(result, first[0]));
@@ -118,13 +118,12 @@ TEST_CASE("reduce_scatter and all_gather together give the bits of all_reduce") 
     std::generate(input.begin(), input.end(), [&] { return normal(random); });
   const auto expected = AllReduced(*ranks, inputs, ReduceOp::kAverage);
   REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
-    auto& mine = inputs[static_cast<std::size_t>(worker.rank())];
+    auto& mine = inputs[worker.rank()];
     std::vector<float> part(part_size);
     LOCKSTEP_RETURN_IF_ERROR(comm.ReduceScatter(ViewOf(mine), ViewOf(part), ReduceOp::kAverage));
     return comm.AllGather(ViewOf(part), ViewOf(mine));
   }));
-  for (int rank = 0; rank < kRanks; ++rank)
-    CHECK(SameBits(inputs[static_cast<std::size_t>(rank)], expected[0]));
+  for (int rank = 0; rank < kRanks; ++rank) CHECK(SameBits(inputs[rank], expected[0]));
 }
 
 TEST_CASE("16-bit types are summed in float32 and rounded once") {
@@ -196,7 +195,7 @@ TEST_CASE(
   std::vector<std::vector<float>> data(3, std::vector<float>(100, 1.0f));
   data[1][42] = std::nanf("");
   const auto statuses = ranks->RunEach([&](Worker& worker, Communicator& comm) {
-    auto& mine = data[static_cast<std::size_t>(worker.rank())];
+    auto& mine = data[worker.rank()];
     return comm.AllReduce(ViewOf(mine), ViewOf(mine));
   });
   for (const absl::Status& status : statuses) {
@@ -207,7 +206,7 @@ TEST_CASE(
   CHECK(data[0][0] == 1.0f);
   data[1][42] = 1;
   REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) {
-    auto& mine = data[static_cast<std::size_t>(worker.rank())];
+    auto& mine = data[worker.rank()];
     return comm.AllReduce(ViewOf(mine), ViewOf(mine));
   }));
   CHECK(data[2][42] == 3.0f);

@@ -65,7 +65,7 @@ inline void CheckRefused(const Statuses& statuses, const char* part) {
   CHECK(statuses[1].code() == absl::StatusCode::kInvalidArgument);
   CHECK(Says(statuses[1], part));
   for (const int rank : {0, 2}) {
-    const absl::Status& status = statuses[static_cast<std::size_t>(rank)];
+    const absl::Status& status = statuses[rank];
     INFO(status.ToString());
     CHECK(status.code() == absl::StatusCode::kAborted);
     CHECK(Says(status, "rank 1 refused its call"));

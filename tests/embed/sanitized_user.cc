@@ -21,7 +21,7 @@ absl::Status HandOver(Executor& executor, CollectiveBarrier& barrier) {
   for (int i = 0; i < 50; ++i) {
     LOCKSTEP_RETURN_IF_ERROR(executor.Run([&](Worker& worker) -> absl::Status {
       Communicator& comm = barrier.communicator(worker.rank());
-      float& mine = x[static_cast<std::size_t>(worker.rank())];
+      float& mine = x[worker.rank()];
       mine = static_cast<float>(worker.rank() + 1);
       const Tensor tensor = Tensor::View(&mine, {1}, DType::kFloat32);
       LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(tensor, tensor));
@@ -42,7 +42,7 @@ absl::Status FailAndHeal(Executor& executor, CollectiveBarrier& barrier) {
   for (int i = 0; i < 20; ++i) {
     std::vector<int> seen(static_cast<std::size_t>(executor.world_size()));
     const absl::Status failed = executor.Run([&](Worker& worker) -> absl::Status {
-      seen[static_cast<std::size_t>(worker.rank())] = i;
+      seen[worker.rank()] = i;
       if (worker.rank() == 1) return absl::InternalError("on purpose");
       return barrier.communicator(worker.rank()).Barrier();
     });

@@ -62,7 +62,7 @@ void RequireAllRanksHear(
   const auto run = [&](bool with_bad) {
     return group->Run([&](Worker& worker, Communicator& comm) {
       const int rank = worker.rank();
-      absl::Status& status = statuses[static_cast<std::size_t>(rank)];
+      absl::Status& status = statuses[rank];
       status = pass(worker, comm, with_bad && rank == 1 ? bad : good(rank));
       return status;
     });

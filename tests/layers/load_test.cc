@@ -34,8 +34,7 @@ Array Transposed(const Array& array) {
   Array out = Array::Constant({columns, rows}, 0.0);
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
-      out.values[static_cast<std::size_t>(j * rows + i)] =
-          array.values[static_cast<std::size_t>(i * columns + j)];
+      out.values[j * rows + i] = array.values[i * columns + j];
     }
   }
   return out;

@@ -146,7 +146,7 @@ TEST_CASE("An MLP trains over three images as PyTorch has it: losses, gradients 
   REQUIRE_OK(group);
   std::vector<Training> trainings(static_cast<std::size_t>(group->world_size()));
   REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) {
-    return Train(worker, comm, trainings[static_cast<std::size_t>(worker.rank())]);
+    return Train(worker, comm, trainings[worker.rank()]);
   }));
   for (const Training& found : trainings) {
     CAPTURE(found.losses, found.num_correct);

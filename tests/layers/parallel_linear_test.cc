@@ -115,8 +115,7 @@ void RequireGradientsAreDerivatives(SplitMaker make) {
     std::vector<Pass> differences(static_cast<std::size_t>(group->world_size()));
     REQUIRE_OK(group->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
       LOCKSTEP_ASSIGN_OR_RETURN(FullLayer layer, maker(worker, comm));
-      LOCKSTEP_ASSIGN_OR_RETURN(differences[static_cast<std::size_t>(worker.rank())],
-                                DifferencePass(worker, layer, inputs));
+      LOCKSTEP_ASSIGN_OR_RETURN(differences[worker.rank()], DifferencePass(worker, layer, inputs));
       return absl::OkStatus();
     }));
     const Pass& pass = passes->front();

@@ -37,8 +37,7 @@ absl::StatusOr<std::vector<std::vector<Array>>> Train(Ranks& group, const LayerM
     }
     for (const Parameter* parameter : layer.parameters) {
       LOCKSTEP_ASSIGN_OR_RETURN(Tensor full, parameter->GatherFull(worker, comm));
-      LOCKSTEP_ASSIGN_OR_RETURN(trained[static_cast<std::size_t>(worker.rank())].emplace_back(),
-                                ToArray(worker, full));
+      LOCKSTEP_ASSIGN_OR_RETURN(trained[worker.rank()].emplace_back(), ToArray(worker, full));
     }
     return absl::OkStatus();
   });

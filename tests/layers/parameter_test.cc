@@ -30,8 +30,7 @@ absl::StatusOr<std::vector<Array>> GatherAfter(
         auto parameter, Parameter::Create(worker, comm, "p", sharding.shape, sharding.axis, dtype));
     LOCKSTEP_RETURN_IF_ERROR(start(worker, parameter));
     LOCKSTEP_ASSIGN_OR_RETURN(Tensor full, parameter.GatherFull(worker, comm));
-    LOCKSTEP_ASSIGN_OR_RETURN(gathered[static_cast<std::size_t>(worker.rank())],
-                              ToArray(worker, full));
+    LOCKSTEP_ASSIGN_OR_RETURN(gathered[worker.rank()], ToArray(worker, full));
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
@@ -252,8 +251,7 @@ TEST_CASE("Gathering over a group that deals the shards otherwise is refused, no
     LOCKSTEP_ASSIGN_OR_RETURN(auto reversed, comm.Split(/*color=*/0, /*key=*/-worker.rank()));
     LOCKSTEP_ASSIGN_OR_RETURN(auto parameter,
                               Parameter::Create(worker, comm, "p", {4}, 0, DType::kFloat32));
-    statuses[static_cast<std::size_t>(worker.rank())] =
-        parameter.GatherFull(worker, *reversed).status();
+    statuses[worker.rank()] = parameter.GatherFull(worker, *reversed).status();
     return absl::OkStatus();
   }));
   for (const absl::Status& status : statuses) {

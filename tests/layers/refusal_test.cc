@@ -26,7 +26,7 @@ void RequireOthersHear(const HostThreads::Body& good, const HostThreads::Body& b
       return comm.Barrier();
     });
     for (int rank = 0; rank < kRanks; ++rank) {
-      const absl::Status& status = statuses[static_cast<std::size_t>(rank)];
+      const absl::Status& status = statuses[rank];
       CAPTURE(rank, status.ToString());
       REQUIRE(status.code() == (rank == kCulprit ? code : absl::StatusCode::kAborted));
       REQUIRE(Says(status, says));

@@ -221,8 +221,7 @@ absl::StatusOr<std::vector<Pass>> RunPasses(Ranks& group, const LayerMaker& make
   std::vector<Pass> passes(static_cast<std::size_t>(group.world_size()));
   const absl::Status status = group.Run([&](Worker& worker, Communicator& comm) -> absl::Status {
     LOCKSTEP_ASSIGN_OR_RETURN(FullLayer layer, make(worker, comm));
-    LOCKSTEP_ASSIGN_OR_RETURN(passes[static_cast<std::size_t>(worker.rank())],
-                              RunPass(worker, comm, layer, inputs));
+    LOCKSTEP_ASSIGN_OR_RETURN(passes[worker.rank()], RunPass(worker, comm, layer, inputs));
     return absl::OkStatus();
   });
   if (!status.ok()) return status;

@@ -67,7 +67,7 @@ TEST_CASE("copies turn a matrix the other way round, in the source and in the co
       CHECK(after == Values(worker, written));
       for (std::int64_t i = 0; i < size; ++i) {
         const std::int64_t turned = i % columns * rows + i / columns;
-        REQUIRE(before[static_cast<std::size_t>(i)] == after[static_cast<std::size_t>(turned)]);
+        REQUIRE(before[i] == after[turned]);
       }
     }
   }

@@ -38,14 +38,12 @@ TEST_CASE("a rank has the same worker in every Run, and what it made there keeps
     LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create({.world_size = 3}));
     std::vector<std::set<Worker*>> workers(3);
     std::vector<Tensor> kept(3);
-    const auto note = [&](Worker& worker) {
-      workers[static_cast<std::size_t>(worker.rank())].insert(&worker);
-    };
+    const auto note = [&](Worker& worker) { workers[worker.rank()].insert(&worker); };
     LOCKSTEP_RETURN_IF_ERROR(executor->Run([&](Worker& worker) -> absl::Status {
       note(worker);
       LOCKSTEP_ASSIGN_OR_RETURN(Tensor x, worker.Zeros({1}, DType::kInt32));
       *x.data<std::int32_t>() = 10 + worker.rank();
-      kept[static_cast<std::size_t>(worker.rank())] = x;
+      kept[worker.rank()] = x;
       return absl::OkStatus();
     }));
     // After a failure, and on a thread that was replaced, too.
@@ -56,7 +54,7 @@ TEST_CASE("a rank has the same worker in every Run, and what it made there keeps
     });
     LOCKSTEP_RETURN_IF_ERROR(executor->Run([&](Worker& worker) -> absl::Status {
       note(worker);
-      const Tensor& x = kept[static_cast<std::size_t>(worker.rank())];
+      const Tensor& x = kept[worker.rank()];
       return Expect(*x.data<std::int32_t>() == 10 + worker.rank(), "the tensor changed");
     }));
     for (const auto& of_rank : workers)

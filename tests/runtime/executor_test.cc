@@ -35,17 +35,16 @@ TEST_CASE("an executor runs its task once per rank, each time on that rank's own
     std::vector<int> calls(static_cast<std::size_t>(world_size));  // plain: Run must order it
     for (int run = 0; run < 100; ++run) {
       REQUIRE_OK(executor->Run([&](Worker& worker) {
-        threads[static_cast<std::size_t>(worker.rank())].insert(std::this_thread::get_id());
-        calls[static_cast<std::size_t>(worker.rank())] += worker.world_size();
+        threads[worker.rank()].insert(std::this_thread::get_id());
+        calls[worker.rank()] += worker.world_size();
         return absl::OkStatus();
       }));
     }
     std::set<std::thread::id> all;
     for (int rank = 0; rank < world_size; ++rank) {
-      CHECK(threads[static_cast<std::size_t>(rank)].size() == 1);
-      CHECK(calls[static_cast<std::size_t>(rank)] == 100 * world_size);
-      all.insert(threads[static_cast<std::size_t>(rank)].begin(),
-                 threads[static_cast<std::size_t>(rank)].end());
+      CHECK(threads[rank].size() == 1);
+      CHECK(calls[rank] == 100 * world_size);
+      all.insert(threads[rank].begin(), threads[rank].end());
     }
     CHECK(all.size() == static_cast<std::size_t>(world_size));
     CHECK(all.count(std::this_thread::get_id()) == 0);

@@ -36,7 +36,7 @@ class Grid {
   Grid(Worker& worker, const Tensor& matrix, bool transposed)
       : values_(Values(worker, matrix)), columns_(matrix.extent(1)), transposed_(transposed) {}
   double operator()(std::int64_t i, std::int64_t j) const {
-    return values_[static_cast<std::size_t>(transposed_ ? j * columns_ + i : i * columns_ + j)];
+    return values_[transposed_ ? j * columns_ + i : i * columns_ + j];
   }
 
  private:
@@ -58,7 +58,7 @@ std::vector<double> Product(Worker& worker, const Tensor& a, const Tensor& b, DT
   std::vector<double> sums;
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
-      double sum = added[static_cast<std::size_t>(j)];
+      double sum = added[j];
       for (std::int64_t k = 0; k < inner; ++k) sum += left(i, k) * right(k, j);
       sums.push_back(sum);
     }

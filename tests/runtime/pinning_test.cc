@@ -134,7 +134,7 @@ TEST_CASE("machines with sockets, NUMA nodes and hyper-threads: ranks are spread
 absl::StatusOr<std::vector<Cpus>> RankCpus(Executor& executor) {
   std::vector<Cpus> cpus(static_cast<std::size_t>(executor.world_size()));
   LOCKSTEP_RETURN_IF_ERROR(executor.Run([&](Worker& worker) {
-    cpus[static_cast<std::size_t>(worker.rank())] = AllowedCpus();
+    cpus[worker.rank()] = AllowedCpus();
     return absl::OkStatus();
   }));
   return cpus;

@@ -11,7 +11,7 @@ function(lockstep_target_defaults target)
     CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     POSITION_INDEPENDENT_CODE ON)
   target_compile_options(${target} PRIVATE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wshadow;$<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>>
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wno-sign-conversion;-Wshadow;$<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>>
     # CMake 3.25 does not know CUDA's C++20.
     $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Xcompiler=-Wall,-Wextra;$<$<BOOL:${LOCKSTEP_WERROR}>:-Werror=all-warnings>>)
   if(LOCKSTEP_SANITIZE)

@@ -64,7 +64,7 @@ EDITS = {
         Mutant("if (health.culprit < 0) return done; mine.knows_failure = true;", "if (health.culprit < 0) return done;"),
         Mutant('before.culprit >= 0 ? Poisoned("synchronize", health)', 'before.culprit >= 1000 ? Poisoned("synchronize", health)'),
         Mutant("group_->record(a, round_).key < group_->record(b, round_).key", "group_->record(a, round_).key > group_->record(b, round_).key"),
-        Mutant("task_ranks.push_back(group_->task_ranks()[static_cast<std::size_t>(member)]);", "task_ranks.push_back(member);"),
+        Mutant("task_ranks.push_back(group_->task_ranks()[member]);", "task_ranks.push_back(member);"),
     ],
     "collective/local_group.cc": [
         Mutant("slot.knows_failure = health.culprit >= 0;", "slot.knows_failure = false;"),

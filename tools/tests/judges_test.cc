@@ -123,7 +123,7 @@ TEST_CASE("bench finds what was not written, in place too") {
       LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveBuffers buffers, bench.MakeBuffers());
       // As in the rounds that are timed; the last one does nothing.
       LOCKSTEP_RETURN_IF_ERROR(bench.Queue(comm, buffers));
-      LOCKSTEP_ASSIGN_OR_RETURN(wrong[static_cast<std::size_t>(worker.rank())],
+      LOCKSTEP_ASSIGN_OR_RETURN(wrong[worker.rank()],
                                 bench.CountWrong(buffers, [] { return absl::OkStatus(); }));
       return absl::OkStatus();
     }));

@@ -204,9 +204,8 @@ TEST_CASE("step sizes fall in a line, from what was asked for to nearly nothing"
   REQUIRE_OK(result);
   for (int epoch = 1; epoch <= 4; ++epoch) {
     const double expected = 0.05 * (1 - epoch / 4.01);
-    CHECK(result->epochs[static_cast<std::size_t>(epoch - 1)].epoch == epoch);
-    CHECK(std::abs(result->epochs[static_cast<std::size_t>(epoch - 1)].learning_rate - expected) <
-          1e-12);
+    CHECK(result->epochs[epoch - 1].epoch == epoch);
+    CHECK(std::abs(result->epochs[epoch - 1].learning_rate - expected) < 1e-12);
   }
 }
 

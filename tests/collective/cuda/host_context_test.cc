@@ -96,8 +96,7 @@ absl::Status CallsEverything(const std::vector<Device>& devices) {
   std::vector<Stream> streams;
   for (int rank = 0; rank < static_cast<int>(devices.size()); ++rank) {
     LOCKSTEP_ASSIGN_OR_RETURN(Worker worker,
-                              Worker::Adopt(rank, static_cast<int>(devices.size()),
-                                            devices[static_cast<std::size_t>(rank)]));
+                              Worker::Adopt(rank, static_cast<int>(devices.size()), devices[rank]));
     LOCKSTEP_RETURN_IF_ERROR(kept("Worker::Adopt"));
     streams.push_back(worker.stream());
     workers.push_back(std::move(worker));

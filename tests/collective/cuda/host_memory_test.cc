@@ -73,7 +73,7 @@ void* Pinned(Worker&, std::int64_t count, void* back) {
 
 void* Pageable(Worker&, std::int64_t count, void* back) {
   delete[] static_cast<float*>(back);
-  return back != nullptr ? nullptr : new float[static_cast<std::size_t>(count)]();
+  return back != nullptr ? nullptr : new float[count]();
 }
 
 // Sums zeros in `data`, in place or out of it.

@@ -258,11 +258,11 @@ TEST_CASE("what every rank plans to send and to receive fits together, and is wh
           }
           std::int64_t largest = 0;
           for (int to = 0; to < ranks; ++to) {
-            const ExchangePlan& receiver = plans[static_cast<std::size_t>(to)];
+            const ExchangePlan& receiver = plans[to];
             CHECK(receiver.largest == plans[0].largest);
             CHECK(receiver.reduces == (kind == CollectiveKind::kReduceScatter));
             for (int from = 0; from < ranks; ++from) {
-              const Part& sent = plans[static_cast<std::size_t>(from)].send[to];
+              const Part& sent = plans[from].send[to];
               const Part& place = receiver.receive[from];
               REQUIRE(sent.count == place.count);
               largest = std::max(largest, sent.count);

@@ -111,7 +111,7 @@ TEST_CASE("F39: a group destroyed while ranks wait frees them first", "[fault]")
       for (int rank = 0; rank < 2; ++rank) {
         threads.emplace_back([&, rank, comm = &barrier->communicator(rank)] {
           ++inside;
-          results[static_cast<std::size_t>(rank)] = AllReduceOne(*comm);
+          results[rank] = AllReduceOne(*comm);
         });
       }
       while (inside < 2) std::this_thread::yield();
@@ -173,13 +173,12 @@ TEST_CASE("a group split off inside a task is freed with its executor's other gr
       LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
       if (worker.rank() == 3) return absl::DataLossError("gone");
       // Ranks 0 and 1 wait for nobody that failed, but 0 waits for 1, who waits in the parent.
-      return waited[static_cast<std::size_t>(worker.rank())] =
-                 worker.rank() == 1 ? comm.Barrier() : half->Barrier();
+      return waited[worker.rank()] = worker.rank() == 1 ? comm.Barrier() : half->Barrier();
     });
     LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(run, Code::kDataLoss, "gone"));
     for (int rank = 0; rank < 3; ++rank) {
-      LOCKSTEP_RETURN_IF_ERROR(ExpectStatus(waited[static_cast<std::size_t>(rank)], Code::kAborted,
-                                            "rank 3 failed: DATA_LOSS: gone"));
+      LOCKSTEP_RETURN_IF_ERROR(
+          ExpectStatus(waited[rank], Code::kAborted, "rank 3 failed: DATA_LOSS: gone"));
     }
     return absl::OkStatus();
   });

@@ -89,8 +89,7 @@ TEST_CASE("F46: a task throws while other ranks move data: nothing is freed unde
           const bool throws = worker.rank() == n - 1;
           LOCKSTEP_ASSIGN_OR_RETURN(auto half, comm.Split(throws ? 1 : 0, worker.rank()));
           if (!throws) {
-            return others[static_cast<std::size_t>(worker.rank())] =
-                       MoveUntilItFails(*half, moving);
+            return others[worker.rank()] = MoveUntilItFails(*half, moving);
           }
           AwaitMoving(moving, repeat);
           throw std::runtime_error("boom");
@@ -120,7 +119,7 @@ TEST_CASE("F35: an abort while ranks move data fails the round on all of them, o
         std::vector<std::uint64_t> rounds(static_cast<std::size_t>(n));
         const auto statuses = ranks.RunEach([&](Worker& worker, Communicator& comm) {
           const absl::Status status = MoveUntilItFails(comm, moving);
-          rounds[static_cast<std::size_t>(worker.rank())] = comm.stats().num_collectives;
+          rounds[worker.rank()] = comm.stats().num_collectives;
           return status;
         });
         outsider.join();

@@ -53,7 +53,7 @@ absl::Status OthersAreFreed(int world_size, Phase phase, const std::function<abs
     while (phase == Phase::kBeforeArrival && !failing) std::this_thread::yield();
     if (phase == Phase::kBeforeArrival) Nap();
     ++arriving;
-    return others[static_cast<std::size_t>(worker.rank())] = AllReduceOne(comm);
+    return others[worker.rank()] = AllReduceOne(comm);
   });
   LOCKSTEP_RETURN_IF_ERROR(Expect(Clock::now() - start < kSoon, "the others waited too long"));
   for (const absl::Status& other : others)

@@ -30,8 +30,7 @@ std::vector<absl::Status> OnHostThreads(CollectiveBarrier& barrier,
   std::vector<absl::Status> statuses(static_cast<std::size_t>(barrier.world_size()));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < barrier.world_size(); ++rank) {
-    threads.emplace_back(
-        [&, rank] { statuses[static_cast<std::size_t>(rank)] = body(barrier.communicator(rank)); });
+    threads.emplace_back([&, rank] { statuses[rank] = body(barrier.communicator(rank)); });
   }
   for (std::thread& thread : threads) thread.join();
   return statuses;
@@ -64,7 +63,7 @@ TEST_CASE(
           }
           while (!while_waiting && !failed) std::this_thread::yield();
           const absl::Status status = AllReduceOne(comm);
-          later[static_cast<std::size_t>(comm.rank())] = AllReduceOne(comm);
+          later[comm.rank()] = AllReduceOne(comm);
           return status;
         });
         LOCKSTEP_RETURN_IF_ERROR(Expect(Clock::now() - start < kSoon, "the others waited"));
@@ -155,7 +154,7 @@ TEST_CASE("In a task, what a rank gave up with is the first cause, before the en
     std::vector<absl::Status> statuses(2);
     ranks
         .Run([&](Worker& worker, Communicator& comm) {
-          absl::Status& mine = statuses[static_cast<std::size_t>(worker.rank())];
+          absl::Status& mine = statuses[worker.rank()];
           mine = worker.rank() == 1 ? comm.Fail(kRefusal) : AllReduceOne(comm);
           return worker.rank() == 1 ? absl::InternalError("the task's own") : mine;
         })

@@ -187,7 +187,7 @@ TEST_CASE("F28: a link that changes a byte sends the group through the host, whi
   std::vector<Worker> workers;
   std::vector<Stream> streams;
   for (int rank = 0; rank < 2; ++rank) {
-    auto worker = Worker::Adopt(rank, 2, gpus[static_cast<std::size_t>(rank)]);
+    auto worker = Worker::Adopt(rank, 2, gpus[rank]);
     REQUIRE_OK(worker);
     streams.push_back(worker->stream());
     workers.push_back(*std::move(worker));

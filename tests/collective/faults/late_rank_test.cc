@@ -50,7 +50,7 @@ TEST_CASE(
       const std::string text = absl::StrCat("all_reduce #2 (int64 x 1, sum): rank ", late,
                                             " did not arrive within 0.2 s (last call: #1); rank");
       for (int rank = 0; rank < n; ++rank) {
-        const absl::Status& status = statuses[static_cast<std::size_t>(rank)];
+        const absl::Status& status = statuses[rank];
         LOCKSTEP_RETURN_IF_ERROR(
             ExpectStatus(status, rank == late ? Code::kAborted : Code::kDeadlineExceeded, text));
         const auto& reference = statuses[late == 0 ? 1 : 0];
@@ -131,7 +131,7 @@ TEST_CASE(
     for (int rank = 0; rank < 3; ++rank) {
       threads.emplace_back([&, rank] {
         Communicator& comm = barrier->communicator(rank);
-        absl::Status& result = results[static_cast<std::size_t>(rank)];
+        absl::Status& result = results[rank];
         if (rank == 2) {
           while (!reset) std::this_thread::yield();
           result = ExpectStatus(AllReduceOne(comm), Code::kCancelled, "rank 2 missed a failure");
@@ -170,7 +170,7 @@ TEST_CASE("F47: those who are left make a group of their own, and the one who wa
       std::vector<std::thread> threads;
       for (int rank = 0; rank < kRanks; ++rank) {
         threads.emplace_back([&, rank] {
-          absl::Status& result = results[static_cast<std::size_t>(rank)];
+          absl::Status& result = results[rank];
           Communicator& old_end = before->communicator(rank);
           if (rank == missing) {
             while (!reset) std::this_thread::yield();

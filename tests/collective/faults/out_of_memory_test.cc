@@ -85,7 +85,7 @@ absl::Status EveryRankIsTold(int world_size, Code expected, const Ranks::Body& c
   bool exhausted = false;
   LOCKSTEP_RETURN_IF_ERROR(ForEachAllocation([&](auto arm) -> absl::StatusOr<bool> {
     const auto body = [&](Worker& worker, Communicator& comm) {
-      told[static_cast<std::size_t>(worker.rank())] = calls(worker, comm);
+      told[worker.rank()] = calls(worker, comm);
       return absl::OkStatus();
     };
     arm();
@@ -300,7 +300,7 @@ TEST_CASE("F24: steady state allocates nothing", "[fault]") {
       std::vector<RankMemory> memory;
       for (int rank = 0; rank < n; ++rank) memory.emplace_back(n);
       const Ranks::Body body = [&](Worker& worker, Communicator& comm) {
-        return OneOfEach(comm, memory[static_cast<std::size_t>(worker.rank())]);
+        return OneOfEach(comm, memory[worker.rank()]);
       };
       // Twice, in even rounds and in odd ones.
       LOCKSTEP_RETURN_IF_ERROR(ranks.Run(body));

@@ -131,7 +131,7 @@ TEST_CASE(
     LOCKSTEP_RETURN_IF_ERROR(executor->Run([&](Worker& worker) -> absl::Status {
       internal::LocalCommunicator comm(group, worker.rank());
       // Rank 0 has nothing to move.
-      told[static_cast<std::size_t>(worker.rank())] =
+      told[worker.rank()] =
           comm.ReduceScatter(Tensor::View(const_cast<float*>(in.data()), {100}, DType::kFloat32),
                              Tensor::View(page, {100 * worker.rank()}, DType::kFloat32));
       if (worker.rank() == 0) hold = false;

@@ -20,7 +20,7 @@ absl::Status AtOnce(int count, absl::FunctionRef<absl::Status(int)> run) {
   std::vector<absl::Status> statuses(static_cast<std::size_t>(count));
   std::vector<std::thread> threads;
   for (int i = 0; i < count; ++i) {
-    threads.emplace_back([&, i] { statuses[static_cast<std::size_t>(i)] = run(i); });
+    threads.emplace_back([&, i] { statuses[i] = run(i); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const absl::Status& status : statuses) LOCKSTEP_RETURN_IF_ERROR(status);

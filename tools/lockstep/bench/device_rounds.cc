@@ -142,7 +142,7 @@ absl::Status DeviceRounds::Measure(Worker& worker, Communicator& comm,
 }
 
 std::vector<double> DeviceRounds::SlowestRank(int contestant) const {
-  return SlowestOf(records_[static_cast<std::size_t>(contestant)].rounds_of_rank);
+  return SlowestOf(records_[contestant].rounds_of_rank);
 }
 
 std::vector<double> SlowestOf(const std::vector<std::vector<double>>& ranks) {

@@ -41,8 +41,7 @@ absl::StatusOr<nlohmann::json> Measure(const BenchGroup& group, const BenchOptio
     LOCKSTEP_ASSIGN_OR_RETURN(RankMlp mlp, RankMlp::Create(worker, comm, options.mlp, rows));
     LOCKSTEP_RETURN_IF_ERROR(rounds.Measure(worker, comm, Contestants(group, mlp)));
     if (!options.check) return absl::OkStatus();
-    LOCKSTEP_ASSIGN_OR_RETURN(wrong[static_cast<std::size_t>(worker.rank())],
-                              mlp.CountWrong(group.peer.get()));
+    LOCKSTEP_ASSIGN_OR_RETURN(wrong[worker.rank()], mlp.CountWrong(group.peer.get()));
     return absl::OkStatus();
   }));
   const auto median = [&](int contestant) { return Summarize(rounds.SlowestRank(contestant)).p50; };

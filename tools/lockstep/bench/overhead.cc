@@ -71,7 +71,7 @@ absl::StatusOr<double> TimeMeetings(Executor& executor, int repeats,
     LOCKSTEP_RETURN_IF_ERROR(meet(worker.rank()));
     const Clock::time_point start = Clock::now();
     for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(meet(worker.rank()));
-    microseconds[static_cast<std::size_t>(worker.rank())] =
+    microseconds[worker.rank()] =
         std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
     return absl::OkStatus();
   }));
@@ -149,10 +149,10 @@ Contestant MakeContestant(std::string name, const Groups& groups,
           [&groups, meet = std::move(meet)](int repeats) -> absl::StatusOr<double> {
             std::vector<double> microseconds(groups.size());
             LOCKSTEP_RETURN_IF_ERROR(AtOnce(static_cast<int>(groups.size()), [&](int index) {
-              BarrierGroup& group = *groups[static_cast<std::size_t>(index)];
+              BarrierGroup& group = *groups[index];
               const auto time = TimeMeetings(*group.ours.executor, repeats,
                                              [&](int rank) { return meet(group, rank); });
-              if (time.ok()) microseconds[static_cast<std::size_t>(index)] = *time;
+              if (time.ok()) microseconds[index] = *time;
               return time.status();
             }));
             return *std::max_element(microseconds.begin(), microseconds.end());
@@ -167,25 +167,24 @@ absl::Status BenchBarrier(const BenchOptions& options) {
     LOCKSTEP_ASSIGN_OR_RETURN(BenchGroup group, BenchGroup::Create(options));
     groups.push_back(std::make_unique<BarrierGroup>(std::move(group)));
   }
-  return Compete(
-      "barrier", options, *groups[0]->ours.executor,
-      {MakeContestant("Communicator::Barrier", groups,
-                      [](BarrierGroup& group, int rank) {
-                        return group.ours.barrier->communicator(rank).Barrier();
-                      }),
-       MakeContestant("PerturbedCommunicator, idle", groups,
-                      [](BarrierGroup& group, int rank) {
-                        return group.unperturbed[static_cast<std::size_t>(rank)]->Barrier();
-                      }),
-       MakeContestant("std::barrier", groups,
-                      [](BarrierGroup& group, int) {
-                        group.standard.arrive_and_wait();
-                        return absl::OkStatus();
-                      }),
-       MakeContestant("pthread_barrier", groups, [](BarrierGroup& group, int) {
-         pthread_barrier_wait(&group.posix);
-         return absl::OkStatus();
-       })});
+  return Compete("barrier", options, *groups[0]->ours.executor,
+                 {MakeContestant("Communicator::Barrier", groups,
+                                 [](BarrierGroup& group, int rank) {
+                                   return group.ours.barrier->communicator(rank).Barrier();
+                                 }),
+                  MakeContestant("PerturbedCommunicator, idle", groups,
+                                 [](BarrierGroup& group, int rank) {
+                                   return group.unperturbed[rank]->Barrier();
+                                 }),
+                  MakeContestant("std::barrier", groups,
+                                 [](BarrierGroup& group, int) {
+                                   group.standard.arrive_and_wait();
+                                   return absl::OkStatus();
+                                 }),
+                  MakeContestant("pthread_barrier", groups, [](BarrierGroup& group, int) {
+                    pthread_barrier_wait(&group.posix);
+                    return absl::OkStatus();
+                  })});
 }
 
 absl::Status BenchExecutor(const BenchOptions& options) {

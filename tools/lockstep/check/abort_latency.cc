@@ -72,8 +72,7 @@ absl::StatusOr<AbortLatency> MeasureAbortLatency(
       const Clock::time_point called = Clock::now();
       const absl::Status status = barrier->communicator(worker.rank()).Barrier();
       const auto took = Clock::now() - std::max(called, aborted.load(std::memory_order_relaxed));
-      microseconds[static_cast<std::size_t>(worker.rank())] =
-          std::chrono::duration<double, std::micro>(took).count();
+      microseconds[worker.rank()] = std::chrono::duration<double, std::micro>(took).count();
       if (absl::StrContains(status.message(), kMeasured)) return absl::OkStatus();
       return absl::InternalError(absl::StrCat("rank ", worker.rank(),
                                               " waited in a barrier that was aborted, and got ",

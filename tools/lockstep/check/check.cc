@@ -52,8 +52,8 @@ Json Row(int world_size, const CampaignResult& result) {
   std::int64_t survived = 0;
   std::int64_t happened = 0;
   for (int kind = static_cast<int>(Mishap::kError); kind < kNumMishaps; ++kind) {
-    happened += result.happened[static_cast<std::size_t>(kind)];
-    survived += result.survived[static_cast<std::size_t>(kind)];
+    happened += result.happened[kind];
+    survived += result.survived[kind];
   }
   return {{"ranks", world_size},
           {"episodes", result.episodes},

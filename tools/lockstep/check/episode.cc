@@ -80,9 +80,8 @@ Outcome Execute(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& 
   for (int rank = 0; rank < executor.world_size(); ++rank)
     outcome.ranks.emplace_back(plan, barrier, timeout, rank);
   Aborters aborters(plan, barrier);
-  outcome.ran = executor.Run([&](Worker& worker) {
-    return outcome.ranks[static_cast<std::size_t>(worker.rank())].Run(worker);
-  });
+  outcome.ran =
+      executor.Run([&](Worker& worker) { return outcome.ranks[worker.rank()].Run(worker); });
   aborters.Join();
   outcome.cause = barrier.status();
   return outcome;
@@ -113,7 +112,7 @@ absl::Status Judge(const EpisodePlan& plan, const Outcome& outcome) {
   if (absl::IsDeadlineExceeded(outcome.cause) != MustTimeOut(plan.mishap))
     return wrong("a wait ran out that should not have, or did not run out");
   for (int rank = 0; rank < static_cast<int>(outcome.ranks.size()); ++rank) {
-    const EpisodeRank& seen = outcome.ranks[static_cast<std::size_t>(rank)];
+    const EpisodeRank& seen = outcome.ranks[rank];
     const bool failed = !seen.verdicts().empty() && !seen.verdicts().back().ok();
     if (seen.worked_on())
       return wrong(absl::StrCat("rank ", rank, "'s call on the failed group was not refused"));

@@ -24,7 +24,7 @@ EpisodePlan PlanEpisode(std::uint64_t seed, int world_size) {
   EpisodePlan plan;
   for (int i = 1 + Draw(random, 6); i > 0; --i) {
     plan.calls.push_back({.kind = kKinds[Draw(random, 5)],
-                          .dtype = kAllDTypes[static_cast<std::size_t>(Draw(random, 6))],
+                          .dtype = kAllDTypes[Draw(random, 6)],
                           .op = kOps[Draw(random, 5)],
                           .in_place = Draw(random, 2) == 0,
                           .bytes = 512 << Draw(random, 6)});

@@ -15,7 +15,7 @@ absl::Status EpisodeRank::Run(Worker& worker) {
   Communicator& comm = barrier_.communicator(worker.rank());
   const bool mine = worker.rank() == plan_.rank;
   for (int i = 0; i < static_cast<int>(plan_.calls.size()); ++i) {
-    const EpisodeCall& call = plan_.calls[static_cast<std::size_t>(i)];
+    const EpisodeCall& call = plan_.calls[i];
     DelayAtRandom();
     if (mine && i == plan_.at) {
       LOCKSTEP_RETURN_IF_ERROR(CallWithMishap(worker, comm, call));

@@ -82,7 +82,7 @@ double MeasureRanks(Executor& executor, CollectiveBarrier& barrier, int repeats,
     LOCKSTEP_RETURN_IF_ERROR(barrier.communicator(worker.rank()).Barrier());
     const Clock::time_point start = Clock::now();
     for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(work(worker.rank()));
-    times[static_cast<std::size_t>(worker.rank())] = MicrosecondsEach(start, repeats);
+    times[worker.rank()] = MicrosecondsEach(start, repeats);
     return absl::OkStatus();
   });
   LOCKSTEP_CHECK(status.ok());

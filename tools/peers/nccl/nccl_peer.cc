@@ -138,7 +138,7 @@ class NcclRanks final : public NcclPeer {
     }
   }
 
-  ncclComm_t& comm(const Worker& worker) { return comms_[static_cast<std::size_t>(worker.rank())]; }
+  ncclComm_t& comm(const Worker& worker) { return comms_[worker.rank()]; }
 
   const bool symmetric_;
   std::vector<ncclComm_t> comms_;

@@ -37,8 +37,7 @@ BFloat16 SumAt(SumOrder order, std::int64_t index) {
 
 absl::StatusOr<std::shared_ptr<void>> MakeInput(Device device, int input) {
   std::vector<BFloat16> values(kCount);
-  for (std::int64_t i = 0; i < kPeriod; ++i)
-    values[static_cast<std::size_t>(i)] = ValueAt(input, i);
+  for (std::int64_t i = 0; i < kPeriod; ++i) values[i] = ValueAt(input, i);
   for (std::size_t i = kPeriod; i < values.size(); ++i) values[i] = values[i - kPeriod];
   LOCKSTEP_ASSIGN_OR_RETURN(auto memory, DeviceMemory(device, kBytes));
   const DeviceGuard guard(device);
