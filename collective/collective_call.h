@@ -74,6 +74,8 @@ struct CollectiveCall {
   bool capturing : 1 = false;
   /// On a stream beside the rank's own (see Communicator). Ranks need not have it alike.
   bool aside : 1 = false;
+  /// Other groups wait for their peers on this rank's GPU, too (see DeviceGroup).
+  bool in_company : 1 = false;
   std::int32_t root = 0;
   std::int64_t outer = 1;
   std::int64_t in_width = 0;

@@ -30,6 +30,19 @@ absl::Status Refuse(TransportKind kind, absl::string_view why) {
   return absl::UnavailableError(absl::StrCat("transport: ", Name(kind), " asked for, but ", why));
 }
 
+// Room for kernels that wait. kUnavailable: the peer transport cannot serve these ranks.
+// kResourceExhausted: it could, if there were fewer groups.
+absl::Status PrepareForPeers(DeviceGroup& group, const absl::Status& proof,
+                             const AllReduceTuning& tuning) {
+  LOCKSTEP_RETURN_IF_ERROR(proof);
+  if (group.world_size() > kMaxPeers) {
+    return absl::UnavailableError(
+        absl::StrCat("it serves ", kMaxPeers, " ranks and there are ", group.world_size()));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
+  return group.world_size() == 1 ? absl::OkStatus() : group.TakeRoom(tuning.push_blocks);
+}
+
 }  // namespace
 
 absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams,
@@ -45,17 +58,21 @@ absl::StatusOr<TransportChoice> ChooseTransport(absl::Span<const Stream> streams
   if (!proof.ok() && !absl::IsUnavailable(proof)) return proof;
   BestTransport best = ChooseBest(devices, proof, LaunchesBlock());
   if (options.kind != TransportKind::kAuto) best = {options.kind, "it was asked for"};
+  if (best.kind == TransportKind::kPeer) {
+    const absl::Status ready = PrepareForPeers(*group, proof, options.tuning);
+    if (absl::IsUnavailable(ready) || absl::IsResourceExhausted(ready)) {
+      if (options.kind == TransportKind::kPeer) return Refuse(best.kind, ready.message());
+      best = {TransportKind::kOrdered, std::string(ready.message())};
+    } else if (!ready.ok()) {
+      return ready;
+    }
+  }
   std::unique_ptr<Transport> transport;
   switch (best.kind) {
     case TransportKind::kAuto:
     case TransportKind::kCpu:
       return Refuse(best.kind, "all ranks are on GPUs");
     case TransportKind::kPeer:
-      if (!proof.ok()) return Refuse(best.kind, proof.message());
-      if (streams.size() > kMaxPeers) {
-        return Refuse(best.kind, absl::StrCat("it serves ", kMaxPeers, " ranks and there are ",
-                                              streams.size()));
-      }
       LOCKSTEP_ASSIGN_OR_RETURN(transport, MakePeerTransport(*group, options.tuning));
       break;
     case TransportKind::kOrdered:

@@ -1,11 +1,23 @@
 #include "lockstep/collective/cuda/device_group.h"
 
+#include <algorithm>
 #include <new>
 
 #include "absl/time/time.h"
 #include "lockstep/runtime/cuda/driver.h"
 
 namespace lockstep::internal::cuda {
+
+namespace {
+
+// What else may have kept a kernel from starting there.
+std::string Neighbours(Device device) {
+  const int lanes = Residency::NumLanes(device.index());
+  if (lanes <= 1) return "";
+  return absl::StrCat("; on ", device.ToString(), " groups wait on ", lanes, " streams");
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceGroup>> DeviceGroup::Create(absl::Span<const Stream> streams,
                                                                  std::chrono::nanoseconds timeout) {
@@ -61,6 +73,44 @@ Stream DeviceGroup::stream(int rank, const CollectiveCall& call) const {
   return call.aside ? Stream(device(rank), side(rank).stream.get()) : stream(rank);
 }
 
+absl::StatusOr<std::vector<Lane>> DeviceGroup::Lanes(bool sides) const {
+  std::vector<Lane> lanes;
+  for (int rank = 0; rank < world_size(); ++rank) {
+    Lane lane = {.gpu = device(rank).index(),
+                 .multiprocessors = 0,
+                 .stream = sides ? side(rank).stream.get() : main(rank)};
+    LOCKSTEP_RETURN_IF_CUDA_ERROR(
+        device(rank),
+        cudaDeviceGetAttribute(&lane.multiprocessors, cudaDevAttrMultiProcessorCount, lane.gpu));
+    lanes.push_back(lane);
+  }
+  return lanes;
+}
+
+absl::Status DeviceGroup::TakeRoom(int wanted) {
+  LOCKSTEP_ASSIGN_OR_RETURN(auto lanes, Lanes(/*sides=*/false));
+  LOCKSTEP_ASSIGN_OR_RETURN(room_, Residency::Take(std::move(lanes), wanted));
+  return absl::OkStatus();
+}
+
+bool DeviceGroup::HasSideRoom() {
+  std::call_once(side_room_asked_, [this] {
+    auto sides = Lanes(/*sides=*/true);
+    has_side_room_ = sides.ok() && room_->TakeSides(*std::move(sides)).ok();
+  });
+  return has_side_room_;
+}
+
+int DeviceGroup::max_blocks(const Round& round) const {
+  // Ranks choose by themselves whether a call is aside, and may come upon a new neighbour one after
+  // the other; their kernels have one shape.
+  const auto any = [&](auto is) { return std::any_of(round.calls.begin(), round.calls.end(), is); };
+  if (!any([](const CollectiveCall* call) { return call->in_company; }))
+    return Residency::kUnlimited;
+  const bool aside = any([](const CollectiveCall* call) { return call->aside; });
+  return aside ? room_->max_blocks_aside() : room_->max_blocks();
+}
+
 absl::Status DeviceGroup::Record(int rank, const CollectiveCall& call, const Event& event) const {
   const DeviceGuard guard(device(rank));
   return LOCKSTEP_CUDA_STATUS(device(rank), cudaEventRecord(event.get(), native(rank, call)));
@@ -77,6 +127,10 @@ absl::Status DeviceGroup::Begin(int rank, CollectiveCall& call) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   call.capturing = cudaStreamIsCapturing(main(rank), &capture) == cudaSuccess &&
                    capture == cudaStreamCaptureStatusActive;
+  if (room_ != nullptr) {
+    if (call.aside) call.aside = HasSideRoom();
+    call.in_company = !room_->is_alone();
+  }
   if (!call.aside) return absl::OkStatus();
   const Side& mine = side(rank);
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device(rank), cudaEventRecord(mine.entered.get(), main(rank)));
@@ -108,7 +162,7 @@ absl::Status DeviceGroup::Health() const {
     return absl::DeadlineExceededError(absl::StrCat(
         Describe(report.call), ": the stream of rank ", awaited - 1, " did not come to it within ",
         absl::ToDoubleSeconds(absl::FromChrono(timeout_)), " s; rank ", rank, " waited on ",
-        device(rank).ToString()));
+        device(rank).ToString(), Neighbours(device(static_cast<int>(awaited - 1)))));
   }
   return absl::OkStatus();
 }

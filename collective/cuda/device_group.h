@@ -4,9 +4,12 @@
 #define LOCKSTEP_COLLECTIVE_CUDA_DEVICE_GROUP_H_
 
 #include <atomic>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/residency.h"
 #include "lockstep/collective/device_work.h"
 #include "lockstep/collective/transport.h"
 #include "lockstep/runtime/cuda/handles.h"
@@ -35,6 +38,11 @@ class DeviceGroup final : public DeviceWork {
     return NativeStream(stream(rank, call));
   }
   cudaStream_t native(const Round& round) const { return NativeStream(stream(round)); }
+  /// Takes room for kernels of up to `wanted` blocks that wait for peers (see residency.h). Before
+  /// any call. kResourceExhausted: other groups have taken what there is.
+  absl::Status TakeRoom(int wanted);
+  /// Blocks that such kernels of this round may have on a GPU at once.
+  int max_blocks(const Round& round) const;
   /// For the kernels of this rank's call; the transport adds its lookout.
   Watch watch(const Round& round) const;
 
@@ -80,12 +88,20 @@ class DeviceGroup final : public DeviceWork {
               PinnedMemory words, std::vector<Side> sides);
   cudaStream_t main(int rank) const { return NativeStream(stream(rank)); }
   const Side& side(int rank) const { return sides_[rank]; }
+  absl::StatusOr<std::vector<Lane>> Lanes(bool sides) const;
+  // Whether kernels may wait on the side streams. Room is taken at the first call aside, so that
+  // groups without such calls leave it to others; where there is none left, calls are not put aside.
+  bool HasSideRoom();
 
   const std::vector<Stream> streams_;
   const std::chrono::nanoseconds timeout_;
   const PinnedMemory memory_of_words_;
   HostWords* const words_;
   const std::vector<Side> sides_;
+  // Without it, no kernel waits for a peer.
+  std::unique_ptr<Residency> room_;
+  std::once_flag side_room_asked_;
+  bool has_side_room_ = false;
 };
 
 }  // namespace lockstep::internal::cuda

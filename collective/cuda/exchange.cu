@@ -173,11 +173,11 @@ class Exchanger {
 };
 
 template <typename T, int kMax, bool kReduces>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(LinesLayout::kMaxThreads)
     ExchangeKernel(const __grid_constant__ ExchangeArguments<T, kMax> all) {
   Exchanger<T, kMax, kReduces> exchanger(all);
   AwaitWorkBefore();
-  AdmitNext();
+  if (all.buffers.overlaps) AdmitNext();
   exchanger.Run();
 }
 
@@ -203,8 +203,7 @@ cudaError_t LaunchFor(const ExchangeWork& work, cudaStream_t stream) {
     all.send[rank] = AsElements<T>(work.plan.send[rank]);
     all.receive[rank] = AsElements<T>(work.plan.receive[rank]);
   }
-  return LaunchOverlapped(ExchangeKernel<T, kMax, kReduces>, buffers.layout.num_blocks(bytes),
-                          buffers.layout.num_threads, stream, all);
+  return LaunchOverlapped(ExchangeKernel<T, kMax, kReduces>, buffers.shape, stream, all);
 }
 
 }  // namespace

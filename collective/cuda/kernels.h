@@ -114,6 +114,7 @@ struct LineBuffers {
   /// Of each rank: [2 halves][world_size - 1 sources][lines of each warp].
   void* lines[kMaxPeers];
   LinesLayout layout;
+  LaunchShape shape;
 };
 struct LinesWork {
   LineBuffers buffers;
@@ -150,6 +151,8 @@ struct PushWork {
   DType dtype;
   ReduceOp op;
   int num_blocks;
+  /// Of this kernel and the next.
+  int max_blocks;
   /// A multiple of 128.
   std::int64_t max_tile_bytes;
 };

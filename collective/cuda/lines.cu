@@ -87,11 +87,11 @@ class Carrier {
 };
 
 template <typename T, int kMax>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(LinesLayout::kMaxThreads)
     LinesKernel(const __grid_constant__ LinesArguments<kMax> all) {
   Carrier<T, kMax> carrier(all);
   AwaitWorkBefore();
-  AdmitNext();
+  if (all.buffers.overlaps) AdmitNext();
   carrier.Run();
 }
 
@@ -107,10 +107,7 @@ cudaError_t LaunchLines(const LinesWork& work, cudaStream_t stream) {
         .packs = DivideUp(work.count * static_cast<std::int64_t>(sizeof(T)), kPackBytes),
         .op = work.op,
         .aligned = IsAligned(work.in) && IsAligned(work.out)};
-    const LinesLayout& layout = work.buffers.layout;
-    return LaunchOverlapped(LinesKernel<T, kMax>,
-                            layout.num_blocks(work.count * static_cast<std::int64_t>(sizeof(T))),
-                            layout.num_threads, stream, all);
+    return LaunchOverlapped(LinesKernel<T, kMax>, work.buffers.shape, stream, all);
   });
 }
 

@@ -104,6 +104,7 @@ struct NarrowBuffers {
   std::uint64_t* own_counters;
   std::int64_t max_lines;
   std::int64_t packs_per_warp;
+  bool overlaps;
 };
 template <int kMax>
 NarrowBuffers<kMax> Narrowed(const LineBuffers& buffers) {
@@ -112,7 +113,8 @@ NarrowBuffers<kMax> Narrowed(const LineBuffers& buffers) {
                                 .own_lines = static_cast<unsigned char*>(buffers.lines[peers.rank]),
                                 .own_counters = peers.inbox[peers.rank]->line_rounds,
                                 .max_lines = buffers.layout.max_lines(),
-                                .packs_per_warp = buffers.layout.packs_per_warp()};
+                                .packs_per_warp = buffers.layout.packs_per_warp(),
+                                .overlaps = buffers.shape.overlaps()};
   for (int r = 0; r < peers.world_size; ++r) {
     narrow.lines[r] = static_cast<unsigned char*>(buffers.lines[r]);
   }

@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_COLLECTIVE_CUDA_OVERLAPPED_LAUNCH_CUH_
 #define LOCKSTEP_COLLECTIVE_CUDA_OVERLAPPED_LAUNCH_CUH_
 
+#include "lockstep/collective/cuda/plan.h"
 #include "lockstep/runtime/cuda/launch.cuh"
 
 namespace lockstep::internal::cuda {
@@ -31,19 +32,19 @@ __device__ __forceinline__ void Touch(Parameter parameter) {
 }
 
 /// A launch whose blocks may take their places on the device while the kernel before is still at
-/// work, if that kernel allows it (programmatic dependent launch).
+/// work, if that kernel allows it (programmatic dependent launch) and there is room for both.
 template <typename Work>
-cudaError_t LaunchOverlapped(void (*kernel)(Work), int num_blocks, int num_threads,
-                             cudaStream_t stream, const Work& work) {
+cudaError_t LaunchOverlapped(void (*kernel)(Work), const LaunchShape& shape, cudaStream_t stream,
+                             const Work& work) {
   cudaLaunchAttribute overlap = {};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(num_blocks));
-  config.blockDim = dim3(static_cast<unsigned>(num_threads));
+  config.gridDim = dim3(static_cast<unsigned>(shape.num_blocks));
+  config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
   config.stream = stream;
   config.attrs = &overlap;
-  config.numAttrs = 1;
+  config.numAttrs = shape.overlaps() ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, work);
 }
 

@@ -51,14 +51,14 @@ class PeerTransport final : public Transport {
     const CollectiveCall& mine = round.mine();
     if (mine.kind == CollectiveKind::kAllReduce) {
       if (mine.in_count() == 0) return absl::OkStatus();
-      if (mine.in_count() * SizeOfElement(mine) <= tuning_.max_lines_bytes) return Lines(round);
+      const LaunchShape lines = LinesShape(round, mine.in_count());
+      if (lines.num_blocks > 0) return Lines(round, lines);
       if (AllAligned(round)) return Push(round);
     } else {
       const ExchangePlan plan = PlanExchange(round);
       if (plan.largest == 0) return absl::OkStatus();
-      if (plan.largest * SizeOfElement(mine) <= tuning_.max_lines_bytes) {
-        return Exchange(round, plan);
-      }
+      const LaunchShape lines = LinesShape(round, plan.largest);
+      if (lines.num_blocks > 0) return Exchange(round, plan, lines);
     }
     // In and out between two signals: everyone is there, then everyone is done.
     LOCKSTEP_RETURN_IF_ERROR(Signal(round));
@@ -90,8 +90,11 @@ class PeerTransport final : public Transport {
   LinesLayout Layout() const {
     return {tuning_.max_lines_bytes, tuning_.lines_blocks, tuning_.lines_threads};
   }
-  static std::int64_t SizeOfElement(const CollectiveCall& call) {
-    return static_cast<std::int64_t>(SizeOf(call.dtype));
+  // Without a block for more elements than can go by lines.
+  LaunchShape LinesShape(const Round& round, std::int64_t count) const {
+    const std::int64_t bytes = count * static_cast<std::int64_t>(SizeOf(round.mine().dtype));
+    if (bytes > tuning_.max_lines_bytes) return {};
+    return Layout().ShapeFor(bytes, group_.max_blocks(round));
   }
   const Buffers& BuffersOf(int rank) const { return ranks_[rank]; }
 
@@ -129,15 +132,16 @@ class PeerTransport final : public Transport {
                                 LaunchSignal(PeersOf(round), group_.native(round)));
   }
 
-  LineBuffers LinesOf(const Round& round) const {
-    LineBuffers buffers = {.peers = PeersOf(round), .lines = {}, .layout = Layout()};
+  LineBuffers LinesOf(const Round& round, const LaunchShape& shape) const {
+    LineBuffers buffers = {
+        .peers = PeersOf(round), .lines = {}, .layout = Layout(), .shape = shape};
     for (int r = 0; r < round.world_size(); ++r) buffers.lines[r] = BuffersOf(r).lines.get();
     return buffers;
   }
 
-  absl::Status Lines(const Round& round) {
+  absl::Status Lines(const Round& round, const LaunchShape& shape) {
     const CollectiveCall& mine = round.mine();
-    const LinesWork work = {.buffers = LinesOf(round),
+    const LinesWork work = {.buffers = LinesOf(round, shape),
                             .in = mine.in,
                             .out = mine.out,
                             .count = mine.in_count(),
@@ -146,8 +150,8 @@ class PeerTransport final : public Transport {
     return LOCKSTEP_CUDA_STATUS(group_.device(round.rank), LaunchLines(work, group_.native(round)));
   }
 
-  absl::Status Exchange(const Round& round, const ExchangePlan& plan) {
-    const ExchangeWork work = {.buffers = LinesOf(round),
+  absl::Status Exchange(const Round& round, const ExchangePlan& plan, const LaunchShape& shape) {
+    const ExchangeWork work = {.buffers = LinesOf(round, shape),
                                .plan = plan,
                                .dtype = round.mine().dtype,
                                .op = round.mine().op};
@@ -157,6 +161,7 @@ class PeerTransport final : public Transport {
 
   absl::Status Push(const Round& round) {
     const CollectiveCall& mine = round.mine();
+    const int max_blocks = group_.max_blocks(round);
     PushWork work = {.peers = PeersOf(round),
                      .tiles = {},
                      .in = mine.in,
@@ -164,7 +169,8 @@ class PeerTransport final : public Transport {
                      .count = mine.in_count(),
                      .dtype = mine.dtype,
                      .op = mine.op,
-                     .num_blocks = tuning_.push_blocks,
+                     .num_blocks = std::min(tuning_.push_blocks, max_blocks),
+                     .max_blocks = max_blocks,
                      .max_tile_bytes = tuning_.push_tile_bytes};
     for (int r = 0; r < round.world_size(); ++r) {
       work.tiles[r] = BuffersOf(r).tiles.get();
@@ -178,6 +184,8 @@ class PeerTransport final : public Transport {
   const AllReduceTuning tuning_;
   std::vector<Buffers> ranks_;
 };
+
+}  // namespace
 
 absl::Status CheckTuning(const AllReduceTuning& tuning) {
   const bool right = tuning.max_lines_bytes >= 0 && tuning.max_lines_bytes <= (1 << 30) &&
@@ -197,29 +205,9 @@ absl::Status CheckTuning(const AllReduceTuning& tuning) {
                    Inbox::kMaxLineWarps, " warps in all at most"));
 }
 
-// For the fullest GPU: all ranks launch the same shapes.
-absl::StatusOr<AllReduceTuning> Fitted(AllReduceTuning tuning, const DeviceGroup& group) {
-  for (int rank = 0; rank < group.world_size(); ++rank) {
-    const Device device = group.device(rank);
-    int on_device = 0;
-    for (int r = 0; r < group.world_size(); ++r) on_device += group.device(r) == device ? 1 : 0;
-    int multiprocessors = 0;
-    LOCKSTEP_RETURN_IF_CUDA_ERROR(
-        device,
-        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device.index()));
-    tuning = FitOnGpu(tuning, on_device, multiprocessors);
-  }
-  return tuning;
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(DeviceGroup& group,
                                                              const AllReduceTuning& tuning) {
-  LOCKSTEP_RETURN_IF_ERROR(CheckTuning(tuning));
-  LOCKSTEP_ASSIGN_OR_RETURN(const AllReduceTuning fitted,
-                            Fitted(FitInMemory(tuning, group.world_size()), group));
-  auto transport = std::make_unique<PeerTransport>(group, fitted);
+  auto transport = std::make_unique<PeerTransport>(group, FitInMemory(tuning, group.world_size()));
   LOCKSTEP_RETURN_IF_ERROR(transport->Allocate());
   return transport;
 }

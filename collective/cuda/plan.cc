@@ -32,18 +32,6 @@ BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& p
   return {TransportKind::kPeer, "every rank has a GPU that was proved to reach all others"};
 }
 
-AllReduceTuning FitOnGpu(AllReduceTuning tuning, int ranks_on_gpu, int multiprocessors) {
-  // Alone, a rank's kernels find their peers on other GPUs, however long they wait.
-  if (ranks_on_gpu == 1) return tuning;
-  // By their launch bounds, a multiprocessor has room for a block that pushes, or for so many
-  // threads that carry lines.
-  constexpr int kThreads = 512;
-  const int share = std::max(1, multiprocessors / (2 * ranks_on_gpu));
-  tuning.push_blocks = std::min(tuning.push_blocks, share);
-  tuning.lines_blocks = std::min(tuning.lines_blocks, share * (kThreads / tuning.lines_threads));
-  return tuning;
-}
-
 AllReduceTuning FitInMemory(AllReduceTuning tuning, int world_size) {
   const int peers = std::max(1, world_size - 1);
   tuning.max_lines_bytes /= peers;

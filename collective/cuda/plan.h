@@ -29,11 +29,6 @@ struct BestTransport {
 BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& proof,
                          bool launches_block);
 
-/// `tuning` with few enough blocks that `ranks_on_gpu` ranks find room on a GPU of so many
-/// multiprocessors, each with a kernel that waits for its peers and the next one, which may come
-/// before that ends.
-AllReduceTuning FitOnGpu(AllReduceTuning tuning, int ranks_on_gpu, int multiprocessors);
-
 /// `tuning`, which is for two ranks, for `world_size`: what a rank sends goes to each of its peers,
 /// so the buffers for it stay as large as those of two only if it is less. (And so does the time
 /// that the links take: from there on, sums by tiles are ahead.)
@@ -93,6 +88,17 @@ class StagedPieces {
   int count_ = 1;
 };
 
+/// How a kernel that waits is launched: a GPU has room for `max_blocks` of it and the next one's.
+struct LaunchShape {
+  int num_blocks = 0;
+  int num_threads = 0;
+  int max_blocks = 0;
+
+  /// Whether the next kernel's blocks may take their places while this one's hold theirs, if it is
+  /// no larger than that allows.
+  constexpr bool overlaps() const { return num_blocks <= max_blocks / 2; }
+};
+
 /// How the lines kernel is laid out, for all its launches: sums of up to max_bytes bytes, by up to
 /// max_blocks blocks of num_threads threads. A line is 128 bytes, of which 120 are data; a warp
 /// handles a pack of eight lines at once, and as many packs as it must.
@@ -101,6 +107,7 @@ struct LinesLayout {
   static constexpr int kLinesPerPack = 8;
   static constexpr int kSlotsPerPack = 60;
   static constexpr std::int64_t kPackBytes = std::int64_t{kSlotsPerPack} * kSlotBytes;
+  static constexpr int kMaxThreads = 512;
 
   std::int64_t max_bytes;
   int max_blocks;
@@ -121,6 +128,16 @@ struct LinesLayout {
   constexpr int num_blocks(std::int64_t bytes) const {
     return static_cast<int>(std::min<std::int64_t>(
         DivideUp(DivideUp(bytes, kPackBytes), warps_per_block()), max_blocks));
+  }
+  /// For at most so many blocks: where those of num_threads are more, the same warps in fewer,
+  /// larger ones. Without a block if they are too many still.
+  constexpr LaunchShape ShapeFor(std::int64_t bytes, int max_places) const {
+    const LaunchShape shape = {num_blocks(bytes), num_threads, max_places};
+    if (shape.num_blocks <= max_places) return shape;
+    const std::int64_t packs = DivideUp(bytes, kPackBytes);
+    const std::int64_t blocks = DivideUp(packs, kMaxThreads / 32);
+    if (blocks > max_places || packs > max_warps()) return {};
+    return {static_cast<int>(blocks), kMaxThreads, max_places};
   }
   /// Size of one rank's line buffer, which has places for the others alone.
   constexpr std::int64_t buffer_bytes(int world_size) const {

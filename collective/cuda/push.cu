@@ -32,6 +32,7 @@ struct PushArguments {
   std::int64_t slice_slots;
   std::int64_t tile_slots;
   std::int64_t max_tile_slots;
+  bool overlaps;
 };
 
 // What the threads of a block share: for each place of the ring, how often a tile has been pushed,
@@ -205,7 +206,7 @@ class Pusher {
   __device__ bool SumTile(std::int64_t i) {
     if (!GroupAwaits(inbox_->pushed[block_], i + 1, 2)) return false;
     // Not before: the next one's blocks need whole multiprocessors, as the peers' own do.
-    AdmitNext();
+    if (all_.overlaps) AdmitNext();
     for (std::int64_t batch = 0; batch < all_.tile_slots; batch += kBatch) {
       Slot<T> slots[kPerThread][kMax];
       ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t in_slice) {
@@ -265,6 +266,7 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
     const PushLayout layout =
         PushLayout::Of(DivideUp(work.count, Slot<T>::kLanes), peers.world_size, work.num_blocks,
                        work.max_tile_bytes);
+    const LaunchShape shape = {work.num_blocks, kThreads<kMax>, work.max_blocks};
     PushArguments<kMax> all = {.peers = peers,
                                .own_tiles = static_cast<uint4*>(work.tiles[peers.rank]),
                                .own_inbox = peers.inbox[peers.rank],
@@ -273,12 +275,13 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
                                .op = work.op,
                                .slice_slots = layout.slice_slots,
                                .tile_slots = layout.tile_slots,
-                               .max_tile_slots = work.max_tile_bytes / kSlotBytes};
+                               .max_tile_slots = work.max_tile_bytes / kSlotBytes,
+                               .overlaps = shape.overlaps()};
     for (int rank = 0; rank < peers.world_size; ++rank) {
       all.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
       all.out[rank] = work.out[rank];
     }
-    return LaunchOverlapped(PushKernel<T, kMax>, work.num_blocks, kThreads<kMax>, stream, all);
+    return LaunchOverlapped(PushKernel<T, kMax>, shape, stream, all);
   });
 }
 

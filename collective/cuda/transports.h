@@ -15,10 +15,13 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeOrderedTransport(DeviceGroup& gro
 /// For any number of ranks on any GPUs: inputs go through pinned memory of the host.
 absl::StatusOr<std::unique_ptr<Transport>> MakeStagedTransport(DeviceGroup& group);
 
-/// For 1 to kMaxPeers ranks whose kernels run at the same time: they write to each other's memory,
-/// and wait there for each other.
+/// For 1 to kMaxPeers ranks whose kernels run at the same time, and have taken room for it: they
+/// write to each other's memory, and wait there for each other.
 absl::StatusOr<std::unique_ptr<Transport>> MakePeerTransport(DeviceGroup& group,
                                                              const AllReduceTuning& tuning);
+
+/// kInvalidArgument: what is out of range, and the ranges.
+absl::Status CheckTuning(const AllReduceTuning& tuning);
 
 /// Lets kernels of `from` use memory of `to`. kUnavailable: they cannot.
 absl::Status EnablePeerAccess(Device from, Device to);

@@ -204,7 +204,7 @@ TEST_CASE("memory at an address that was good for another allocation is asked ab
 TEST_CASE("a group takes at most 64 MiB of each GPU, and says how much", "[gpu][multi_gpu]") {
   const std::vector<Device> gpus = Gpus();
   if (gpus.size() < 2) return;
-  constexpr int kGroups = 8;
+  constexpr int kGroups = 7;
   constexpr std::int64_t kMiB = 1 << 20;
   const std::vector<Device> devices = {gpus[0], gpus[1]};
   const auto free_bytes = [&] {

@@ -49,26 +49,6 @@ TEST_CASE("the transport is chosen by who reaches whom, who shares a GPU, and ho
   }
 }
 
-TEST_CASE("ranks that share a GPU take so few blocks that two kernels of each fit") {
-  const AllReduceTuning alone = FitOnGpu({}, 1, 132);
-  CHECK(alone.lines_blocks == AllReduceTuning{}.lines_blocks);
-  CHECK(alone.push_blocks == AllReduceTuning{}.push_blocks);
-  for (const int multiprocessors : {16, 48, 132}) {
-    for (int ranks = 2; ranks <= kMaxPeers; ++ranks) {
-      for (const int threads : {32, 96, 128, 512}) {
-        INFO(ranks << " ranks, " << multiprocessors << " multiprocessors, " << threads);
-        const AllReduceTuning fitted = FitOnGpu({.lines_threads = threads}, ranks, multiprocessors);
-        CHECK(fitted.push_blocks >= 1);
-        CHECK(fitted.lines_blocks >= 1);
-        CHECK(2 * ranks * fitted.push_blocks <= multiprocessors);
-        CHECK(2 * ranks * fitted.lines_blocks * threads <= 512 * multiprocessors);
-      }
-    }
-  }
-  CHECK(FitOnGpu({.lines_blocks = 4, .push_blocks = 4}, 2, 132).lines_blocks == 4);
-  CHECK(FitOnGpu({.lines_blocks = 4, .push_blocks = 4}, 2, 132).push_blocks == 4);
-}
-
 TEST_CASE("a group's buffers take at most 56 MiB of a GPU by default, for two to eight ranks") {
   CHECK(PeerBufferBytes({}, 1) == 0);
   for (int ranks = 2; ranks <= kMaxPeers; ++ranks) {
@@ -143,6 +123,35 @@ TEST_CASE(
     CHECK(layout.max_warps() ==
           std::max(1, layout.num_blocks(layout.max_bytes)) * layout.warps_per_block());
     CHECK(layout.num_blocks(layout.max_bytes) <= layout.max_blocks);
+  }
+}
+
+TEST_CASE("a sum by lines takes no more blocks than there is room for, or none") {
+  for (const LinesLayout layout : {LinesLayout{8 << 20, 1104, 128}, LinesLayout{2048, 4, 64},
+                                   LinesLayout{1 << 20, 24, 96}, LinesLayout{1 << 30, 16, 512}}) {
+    for (const int max_blocks : {1, 3, 8, 32, 2000}) {
+      std::int64_t largest = 0;
+      for (std::int64_t bytes = 1; bytes <= layout.max_bytes; bytes = bytes * 9 / 8 + 1) {
+        INFO(bytes << " bytes, " << layout.max_blocks << " blocks, room for " << max_blocks);
+        const LaunchShape shape = layout.ShapeFor(bytes, max_blocks);
+        if (shape.num_blocks == 0) continue;
+        largest = bytes;
+        REQUIRE(shape.num_blocks <= max_blocks);
+        REQUIRE(shape.num_threads <= LinesLayout::kMaxThreads);
+        REQUIRE(shape.max_blocks == max_blocks);
+        REQUIRE(shape.overlaps() == (2 * shape.num_blocks <= max_blocks));
+        // Warp w has packs w, w + warps, and so on, and its own place in the buffer.
+        const std::int64_t packs = DivideUp(bytes, LinesLayout::kPackBytes);
+        const std::int64_t warps = std::int64_t{shape.num_blocks} * (shape.num_threads / 32);
+        REQUIRE(DivideUp(packs, warps) <= layout.packs_per_warp());
+        REQUIRE(std::min(packs, warps) <= layout.max_warps());
+      }
+      const std::int64_t in_one_turn =
+          LinesLayout::kPackBytes * std::min<std::int64_t>(16 * max_blocks, layout.max_warps());
+      CHECK(largest * 9 / 8 + 1 >= std::min(in_one_turn, layout.max_bytes));
+    }
+    // Where there is room, the shape is the layout's own.
+    CHECK(layout.ShapeFor(layout.max_bytes, layout.max_blocks).num_threads == layout.num_threads);
   }
 }
 
