@@ -7,7 +7,8 @@
 
 #include <bit>
 #include <climits>
-#include <ctime>
+
+#include "absl/time/time.h"
 
 namespace lockstep::internal {
 namespace {
@@ -20,13 +21,6 @@ std::uint32_t* LowHalf(const AnnotatedAtomic<std::uint64_t>& word) {
   return reinterpret_cast<std::uint32_t*>(address) + (std::endian::native == std::endian::big);
 }
 
-timespec ToTimespec(Clock::time_point when) {
-  const auto since =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
-  return {.tv_sec = static_cast<time_t>(since / 1'000'000'000),
-          .tv_nsec = static_cast<long>(since % 1'000'000'000)};
-}
-
 }  // namespace
 
 void NativePlatform::Yield() { sched_yield(); }
@@ -36,7 +30,7 @@ void NativePlatform::Park(const Atomic<std::uint64_t>& word, std::uint32_t expec
   // FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC, where FUTEX_WAIT takes a relative
   // one that a signal would start again. EINTR, EAGAIN and ETIMEDOUT all mean the same here: the
   // caller looks again.
-  const timespec until = ToTimespec(deadline);
+  const timespec until = absl::ToTimespec(absl::FromChrono(deadline.time_since_epoch()));
   syscall(SYS_futex, LowHalf(word), FUTEX_WAIT_BITSET_PRIVATE, expected, &until, nullptr,
           FUTEX_BITSET_MATCH_ANY);
 }
