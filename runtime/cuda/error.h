@@ -26,12 +26,8 @@ inline absl::Status ToStatus(cudaError_t error, absl::string_view call, Device d
 
 /// Returns a status from the enclosing function unless the CUDA call succeeds.
 ///   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaStreamSynchronize(stream));
-#define LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ...)                                           \
-  do {                                                                                       \
-    if (const cudaError_t lockstep_cuda_error = (__VA_ARGS__);                               \
-        lockstep_cuda_error != cudaSuccess) {                                                \
-      return ::lockstep::internal::cuda::Error(lockstep_cuda_error, #__VA_ARGS__, (device)); \
-    }                                                                                        \
-  } while (false)
+#define LOCKSTEP_RETURN_IF_CUDA_ERROR(device, ...) \
+  LOCKSTEP_RETURN_IF_ERROR(                        \
+      ::lockstep::internal::cuda::ToStatus((__VA_ARGS__), #__VA_ARGS__, (device)))
 
 #endif  // LOCKSTEP_RUNTIME_CUDA_ERROR_H_
