@@ -23,6 +23,8 @@ inline std::size_t SizeClass(std::size_t bytes, std::size_t smallest) {
 struct Block {
   void* memory = nullptr;
   std::size_t size = 0;
+
+  explicit operator bool() const { return memory != nullptr; }
 };
 
 /// Keeps blocks until they are taken; whoever owns it gives them back to the system. Blocks may be

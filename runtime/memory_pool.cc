@@ -76,8 +76,7 @@ class CpuMemoryPool final : public MemoryPool {
  private:
   std::int64_t GiveBackAll() {
     std::int64_t bytes = 0;
-    for (Block block = cache_->TakeOldest(); block.memory != nullptr;
-         block = cache_->TakeOldest()) {
+    while (const Block block = cache_->TakeOldest()) {
       GiveBack(block);
       bytes += static_cast<std::int64_t>(block.size);
     }
@@ -86,10 +85,7 @@ class CpuMemoryPool final : public MemoryPool {
 
   void* Take(std::size_t size) {
     if (void* const block = cache_->Take(size)) return block;
-    for (Block surplus = cache_->TakeSurplus(size); surplus.memory != nullptr;
-         surplus = cache_->TakeSurplus(size)) {
-      GiveBack(surplus);
-    }
+    while (const Block surplus = cache_->TakeSurplus(size)) GiveBack(surplus);
     void* block = AskSystem(size);
     if (block == nullptr && GiveBackAll() > 0) block = AskSystem(size);
     if (block != nullptr) cache_->Add(size);

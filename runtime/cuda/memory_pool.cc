@@ -111,8 +111,7 @@ class PooledMemory {
 
  private:
   void FreeAll() {
-    for (Block block = cache_.TakeOldest(); block.memory != nullptr; block = cache_.TakeOldest())
-      cuda::FreeAfter(stream_.get(), block.memory);
+    while (const Block block = cache_.TakeOldest()) cuda::FreeAfter(stream_.get(), block.memory);
   }
 
   const Device device_;
@@ -191,10 +190,8 @@ class CudaMemoryPool final : public MemoryPool {
     BlockCache& cache = memory_->cache();
     if (void* const block = cache.Take(size)) return block;
     if (!capturing) {
-      for (Block surplus = cache.TakeSurplus(size); surplus.memory != nullptr;
-           surplus = cache.TakeSurplus(size)) {
+      while (const Block surplus = cache.TakeSurplus(size))
         memory_->FreeAfter(NativeStream(stream_), surplus);
-      }
     }
     void* block = memory_->Allocate(size);
     if (block == nullptr && !capturing && Trim().ok()) block = memory_->Allocate(size);
