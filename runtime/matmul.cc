@@ -12,14 +12,6 @@
 namespace lockstep {
 namespace {
 
-// One product, seen after the transposes.
-struct Product {
-  std::int64_t m;
-  std::int64_t n;
-  std::int64_t k;
-  MatMulOptions options;
-};
-
 absl::Status Refuse(const Tensor& a, const Tensor& b, const Tensor& out, MatMulOptions options,
                     absl::string_view right) {
   return absl::InvalidArgumentError(
@@ -27,6 +19,11 @@ absl::Status Refuse(const Tensor& a, const Tensor& b, const Tensor& out, MatMulO
                    ", b is ", b.ToString(), options.transpose_b ? " transposed" : "", ", out is ",
                    out.ToString(), options.bias == nullptr ? "" : ", bias is ",
                    options.bias == nullptr ? "" : options.bias->ToString(), "; ", right));
+}
+
+// k.
+std::int64_t InnerExtent(const Tensor& a, MatMulOptions options) {
+  return a.extent(options.transpose_a ? 0 : 1);
 }
 
 bool FitsRows(const Tensor& tensor) {
@@ -53,7 +50,7 @@ absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, con
   if (!FitsRows(a) || !FitsRows(b) || !FitsRows(out)) {
     return Refuse(a, b, out, options, "all must have two axes, the last with stride 1");
   }
-  const std::int64_t inner_a = a.extent(options.transpose_a ? 0 : 1);
+  const std::int64_t inner_a = InnerExtent(a, options);
   const std::int64_t inner_b = b.extent(options.transpose_b ? 1 : 0);
   const std::int64_t m = a.extent(options.transpose_a ? 1 : 0);
   const std::int64_t n = b.extent(options.transpose_b ? 0 : 1);
@@ -93,23 +90,23 @@ f77_int RowStride(const Tensor& tensor) {
 }
 
 // All of one type, float32 or float64.
-absl::Status MultiplySame(Worker& worker, const Product& p, const Tensor& a, const Tensor& b,
-                          const Tensor& out) {
-  const auto trans_a = p.options.transpose_a ? CblasTrans : CblasNoTrans;
-  const auto trans_b = p.options.transpose_b ? CblasTrans : CblasNoTrans;
-  const auto m = static_cast<f77_int>(p.m);
-  const auto n = static_cast<f77_int>(p.n);
-  const auto k = static_cast<f77_int>(p.k);
+absl::Status MultiplySame(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
+                          MatMulOptions options) {
+  const auto trans_a = options.transpose_a ? CblasTrans : CblasNoTrans;
+  const auto trans_b = options.transpose_b ? CblasTrans : CblasNoTrans;
+  const auto m = static_cast<f77_int>(out.extent(0));
+  const auto n = static_cast<f77_int>(out.extent(1));
+  const auto k = static_cast<f77_int>(InnerExtent(a, options));
   if (a.dtype() == DType::kFloat64) {
     cblas_dgemm(CblasRowMajor, trans_a, trans_b, m, n, k, 1.0, a.data<double>(), RowStride(a),
-                b.data<double>(), RowStride(b), p.options.accumulate ? 1.0 : 0.0,
-                out.data<double>(), RowStride(out));
+                b.data<double>(), RowStride(b), options.accumulate ? 1.0 : 0.0, out.data<double>(),
+                RowStride(out));
   } else {
     cblas_sgemm(CblasRowMajor, trans_a, trans_b, m, n, k, 1.0f, a.data<float>(), RowStride(a),
-                b.data<float>(), RowStride(b), p.options.accumulate ? 1.0f : 0.0f,
-                out.data<float>(), RowStride(out));
+                b.data<float>(), RowStride(b), options.accumulate ? 1.0f : 0.0f, out.data<float>(),
+                RowStride(out));
   }
-  return p.options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *p.options.bias, out);
+  return options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *options.bias, out);
 }
 
 // A 16-bit matrix as a contiguous float32 one.
@@ -120,20 +117,19 @@ absl::StatusOr<Tensor> Widened(Worker& worker, const Tensor& tensor) {
 }
 
 // In float32 from end to end, and rounded once where out is 16-bit.
-absl::Status MultiplyWidened(Worker& worker, const Product& p, const Tensor& a, const Tensor& b,
-                             const Tensor& out) {
+absl::Status MultiplyWidened(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
+                             MatMulOptions options) {
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_a, Widened(worker, a));
   LOCKSTEP_ASSIGN_OR_RETURN(const Tensor wide_b, Widened(worker, b));
-  if (out.dtype() == DType::kFloat32) return MultiplySame(worker, p, wide_a, wide_b, out);
+  if (out.dtype() == DType::kFloat32) return MultiplySame(worker, wide_a, wide_b, out, options);
   LOCKSTEP_ASSIGN_OR_RETURN(Tensor wide_out, worker.Empty(out.shape(), DType::kFloat32));
-  if (p.options.accumulate) LOCKSTEP_RETURN_IF_ERROR(Copy(worker, out, wide_out));
-  Product wide = p;
+  if (options.accumulate) LOCKSTEP_RETURN_IF_ERROR(Copy(worker, out, wide_out));
   Tensor wide_bias;
-  if (p.options.bias != nullptr) {
-    LOCKSTEP_ASSIGN_OR_RETURN(wide_bias, Widened(worker, *p.options.bias));
-    wide.options.bias = &wide_bias;
+  if (options.bias != nullptr) {
+    LOCKSTEP_ASSIGN_OR_RETURN(wide_bias, Widened(worker, *options.bias));
+    options.bias = &wide_bias;
   }
-  LOCKSTEP_RETURN_IF_ERROR(MultiplySame(worker, wide, wide_a, wide_b, wide_out));
+  LOCKSTEP_RETURN_IF_ERROR(MultiplySame(worker, wide_a, wide_b, wide_out, options));
   return Copy(worker, wide_out, out);
 }
 
@@ -149,16 +145,12 @@ absl::Status WithoutTerms(Worker& worker, MatMulOptions options, const Tensor& o
 absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
                     MatMulOptions options) {
   LOCKSTEP_RETURN_IF_ERROR(CheckOperands(worker, a, b, out, options));
-  const Product p{.m = out.extent(0),
-                  .n = out.extent(1),
-                  .k = a.extent(options.transpose_a ? 0 : 1),
-                  .options = options};
-  if (p.m == 0 || p.n == 0) return absl::OkStatus();
-  if (p.k == 0) return WithoutTerms(worker, options, out);
+  if (out.size() == 0) return absl::OkStatus();
+  if (InnerExtent(a, options) == 0) return WithoutTerms(worker, options, out);
   const internal::DefaultFloatMode mode;  // what follows calls the library, on either device
   if (!worker.device().is_cpu()) return internal::cuda::MatMul(worker, a, b, out, options);
-  if (IsReducedPrecision(a.dtype())) return MultiplyWidened(worker, p, a, b, out);
-  return MultiplySame(worker, p, a, b, out);
+  if (IsReducedPrecision(a.dtype())) return MultiplyWidened(worker, a, b, out, options);
+  return MultiplySame(worker, a, b, out, options);
 }
 
 }  // namespace lockstep

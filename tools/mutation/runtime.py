@@ -71,7 +71,8 @@ EDITS = {
     "runtime/matmul.cc": [
         Mutant("tensor->extent(0) > kMax ||", ""),
         Mutant("tensor.extent(0) > 1 ? tensor.strides()[0] : tensor.extent(1)", "tensor.extent(1)"),
-        Mutant("return options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *options.bias, out);", "return absl::OkStatus();"),
+        Mutant("return options.bias == nullptr ? absl::OkStatus() : AddBias(worker, *options.bias, out);", "return absl::OkStatus();",
+               occurrence=2),
         Mutant('internal::CheckMemory("matmul", "b", b)', 'internal::CheckMemory("matmul", "b", a)'),
     ],
     "runtime/update.cc": [
