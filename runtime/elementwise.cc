@@ -111,10 +111,8 @@ void CopyOnCpu(const Tensor& in, const Tensor& out) {
 }
 
 absl::StatusOr<Tensor> EmptyOnCpu(const Shape& shape, DType dtype) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t bytes, ContiguousBytes(shape, dtype));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto pool, MemoryPool::Create(Stream()));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, pool->Allocate(bytes));
-  return Tensor::Own(std::move(memory), shape, dtype, Device::Cpu());
+  LOCKSTEP_ASSIGN_OR_RETURN(const Worker host, Worker::Adopt(0, 1, Device::Cpu()));
+  return host.Empty(shape, dtype);
 }
 
 // Between the CPU and the worker's GPU. Types are converted on the CPU and strides gathered on
