@@ -6,6 +6,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "absl/hash/hash.h"
 #include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/math.h"
 #include "lockstep/runtime/cuda/matmul_key.h"
@@ -229,7 +230,7 @@ class MatMulPlans {
   const Device device_;
   const BlasHandle handle_;
   std::shared_ptr<void> workspace_;
-  std::unordered_map<PlanKey, std::optional<Plan>, PlanKeyHash> plans_;
+  std::unordered_map<PlanKey, std::optional<Plan>, absl::Hash<PlanKey>> plans_;
 };
 
 absl::StatusOr<std::shared_ptr<MatMulPlans>> MakeMatMulPlans(Device device) {

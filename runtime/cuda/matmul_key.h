@@ -4,7 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
+#include <utility>
 
 #include "lockstep/runtime/tensor.h"
 
@@ -20,6 +20,11 @@ struct PlanKey {
     DType dtype;
 
     bool operator==(const Operand&) const = default;
+    template <typename H>
+    friend H AbslHashValue(H hash, const Operand& operand) {
+      return H::combine(std::move(hash), operand.rows, operand.columns, operand.row_stride,
+                        operand.alignment_bytes, operand.dtype);
+    }
   };
 
   Operand a;
@@ -32,25 +37,10 @@ struct PlanKey {
   bool tf32;
 
   bool operator==(const PlanKey&) const = default;
-};
-
-struct PlanKeyHash {
-  std::size_t operator()(const PlanKey& key) const {
-    // FNV-1a, a word at a time.
-    std::uint64_t hash = 0xCBF29CE484222325u;
-    const auto mix = [&hash](std::int64_t word) {
-      hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x100000001B3u;
-      hash ^= hash >> 32;
-    };
-    for (const PlanKey::Operand& operand : {key.a, key.b, key.out}) {
-      mix(operand.rows);
-      mix(operand.columns);
-      mix(operand.row_stride);
-      mix(operand.alignment_bytes);
-      mix(static_cast<std::int64_t>(operand.dtype));
-    }
-    mix(key.transpose_a + 2 * key.transpose_b + 4 * key.accumulate + 8 * key.bias + 16 * key.tf32);
-    return hash;
+  template <typename H>
+  friend H AbslHashValue(H hash, const PlanKey& key) {
+    return H::combine(std::move(hash), key.a, key.b, key.out, key.transpose_a, key.transpose_b,
+                      key.accumulate, key.bias, key.tf32);
   }
 };
 
