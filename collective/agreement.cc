@@ -78,8 +78,8 @@ absl::Status Differ(Calls calls, absl::string_view what) {
 // The parts that ranks give or take must make up the whole.
 absl::Status CheckParts(Calls calls) {
   const CollectiveCall& first = *calls[0];
+  if (!HasParts(first.kind)) return absl::OkStatus();
   const bool scatter = first.kind == CollectiveKind::kReduceScatter;
-  if (!scatter && first.kind != CollectiveKind::kAllGather) return absl::OkStatus();
   const std::int64_t whole = scatter ? first.in_width : first.out_width;
   std::int64_t sum = 0;
   for (const CollectiveCall* call : calls) {
@@ -130,8 +130,8 @@ Bytes InputOf(const CollectiveCall& call, std::size_t rank) {
 
 // A rank may scatter into, or gather from, its own part of the whole, and no other part.
 absl::Status CheckInPlace(Calls calls) {
+  if (!HasParts(calls[0]->kind)) return absl::OkStatus();
   const bool scatter = calls[0]->kind == CollectiveKind::kReduceScatter;
-  if (!scatter && calls[0]->kind != CollectiveKind::kAllGather) return absl::OkStatus();
   std::int64_t offset = 0;
   for (std::size_t rank = 0; rank < calls.size(); ++rank) {
     const CollectiveCall& call = *calls[rank];

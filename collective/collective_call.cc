@@ -5,24 +5,11 @@
 #include <numeric>
 #include <vector>
 
-#include "absl/strings/str_join.h"
 #include "lockstep/runtime/status.h"
 #include "lockstep/runtime/tensor.h"
 
 namespace lockstep {
 namespace {
-
-bool Reduces(CollectiveKind kind) {
-  return kind == CollectiveKind::kAllReduce || kind == CollectiveKind::kReduceScatter;
-}
-
-bool HasParts(CollectiveKind kind) {
-  return kind == CollectiveKind::kReduceScatter || kind == CollectiveKind::kAllGather;
-}
-
-std::string Brackets(absl::Span<const std::int64_t> shape) {
-  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
-}
 
 // Whether the call asks for as many elements as its shape has. One that was changed on its way
 // does not. Wraps around like the counts.
@@ -40,11 +27,11 @@ std::string Extents(const CollectiveCall& call) {
   }
   const CallDetails& details = *call.details;
   const bool gathers = call.kind == CollectiveKind::kAllGather;
-  if (!HasParts(call.kind)) return Brackets(details.shape);
+  if (!HasParts(call.kind)) return ToString(details.shape);
   std::vector<std::int64_t> part(details.shape.begin(), details.shape.end());
   part[details.axis] = details.part;
-  const std::string in = Brackets(gathers ? part : details.shape);
-  const std::string out = Brackets(gathers ? details.shape : part);
+  const std::string in = ToString(gathers ? part : details.shape);
+  const std::string out = ToString(gathers ? details.shape : part);
   return absl::StrCat(in, in == out ? "" : absl::StrCat(" -> ", out), ", axis ", details.axis);
 }
 

@@ -46,6 +46,14 @@ absl::string_view Name(CollectiveKind kind);
 inline bool IsMeeting(CollectiveKind kind) {
   return kind == CollectiveKind::kBarrier || kind == CollectiveKind::kSplit;
 }
+/// Whether elements of different ranks are combined; the other calls only move them.
+inline bool Reduces(CollectiveKind kind) {
+  return kind == CollectiveKind::kAllReduce || kind == CollectiveKind::kReduceScatter;
+}
+/// Whether each rank gives or takes a part of a whole, split or joined along an axis.
+inline bool HasParts(CollectiveKind kind) {
+  return kind == CollectiveKind::kReduceScatter || kind == CollectiveKind::kAllGather;
+}
 /// "sum", "avg", "prod", "min", "max".
 absl::string_view Name(ReduceOp op);
 /// The inverse. kInvalidArgument: no such name.

@@ -2,16 +2,16 @@
 
 #include <cstdint>
 
+#include "lockstep/runtime/check_tensors.h"
+
 namespace lockstep {
 namespace {
 
 using internal::OutOfMemoryAsStatus;
 using internal::Product;
 
-absl::Status SameShape(absl::string_view what, const Tensor& in, const Tensor& out) {
-  if (in.shape() == out.shape()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, ": in is ", in.ToString(), " and out is ",
-                                                 out.ToString(), "; they must have one shape"));
+absl::Status SameShape(const CollectiveCall& call, const Tensor& in, const Tensor& out) {
+  return internal::CheckAlike(Name(call.kind), "in", in, "out", out, /*any_dtype=*/true);
 }
 
 // For operations that split or join along `axis`: all other axes are equal. Counts `axis` from the
@@ -117,7 +117,7 @@ absl::Status Communicator::AllReduce(const Tensor& in, const Tensor& out, Reduce
       .kind = CollectiveKind::kAllReduce, .op = op, .in_width = in.size(), .out_width = out.size()};
   CallDetails details;
   SeeShape(call, details, in.shape());
-  return CheckAndExecute(call, in, out, [&] { return SameShape("all_reduce", in, out); });
+  return CheckAndExecute(call, in, out, [&] { return SameShape(call, in, out); });
 }
 
 absl::Status Communicator::ReduceScatter(const Tensor& in, const Tensor& out, ReduceOp op,
@@ -147,7 +147,7 @@ absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int ro
   CallDetails details;
   SeeShape(call, details, in.shape());
   return CheckAndExecute(call, in, out, [&]() -> absl::Status {
-    LOCKSTEP_RETURN_IF_ERROR(SameShape("broadcast", in, out));
+    LOCKSTEP_RETURN_IF_ERROR(SameShape(call, in, out));
     if (root >= 0 && root < world_size_) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("broadcast: root ", root, " in a group of ",
                                                    world_size_, "; it must be from 0 to ",
@@ -235,10 +235,8 @@ absl::Status Communicator::CheckTensors(const CollectiveCall& call, const Tensor
                                                    "; they must have one element type"));
   }
   // Whether a part lies where it may is known when the other ranks' parts are.
-  const bool has_parts =
-      call.kind == CollectiveKind::kReduceScatter || call.kind == CollectiveKind::kAllGather;
   const bool same = in.raw_data() == out.raw_data() && in.size() == out.size();
-  if (!has_parts && !same && Overlap(in, out)) {
+  if (!HasParts(call.kind) && !same && Overlap(in, out)) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": in and out, ", in.ToString(),
                                                    ", overlap partly, ",
                                                    "they must be one tensor or apart"));

@@ -29,12 +29,6 @@ void Add(std::atomic<T>& counter, T more) {
   counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
 }
 
-bool HasFloatingInput(const CollectiveCall& call) {
-  const bool reduces =
-      call.kind == CollectiveKind::kAllReduce || call.kind == CollectiveKind::kReduceScatter;
-  return reduces && IsFloating(call.dtype);
-}
-
 }  // namespace
 
 LocalCommunicator::LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank)
@@ -148,7 +142,8 @@ absl::Status LocalCommunicator::Stale(CollectiveKind kind) const {
 absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   LocalGroup::Record& record = MyRecord();
   record.Bring(call, world_size());
-  const bool check_nan = group_->options().check_nan && HasFloatingInput(call);
+  const bool check_nan =
+      group_->options().check_nan && Reduces(call.kind) && IsFloating(call.dtype);
   if (check_nan) record.first_nan = FirstNan(call.dtype, call.in, call.in_count());
   // The calls of a group keep their order.
   if (!call.aside) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());

@@ -26,7 +26,7 @@ std::int64_t internal::Product(absl::Span<const std::int64_t> extents) {
   return static_cast<std::int64_t>(product);
 }
 
-std::string ToString(const Shape& shape) {
+std::string ToString(absl::Span<const std::int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 

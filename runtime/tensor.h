@@ -24,7 +24,7 @@ std::int64_t Product(absl::Span<const std::int64_t> extents);
 }  // namespace internal
 
 /// "[2, 3]".
-std::string ToString(const Shape& shape);
+std::string ToString(absl::Span<const std::int64_t> shape);
 
 /// The bytes of a contiguous tensor. kInvalidArgument: a negative extent, a product that does not
 /// fit in int64, or a value outside DType.

@@ -120,10 +120,6 @@ double BusFactor(CollectiveKind kind, int ranks) {
   return kind == CollectiveKind::kAllReduce ? 2 * others : others;
 }
 
-bool Reduces(CollectiveKind kind) {
-  return kind == CollectiveKind::kAllReduce || kind == CollectiveKind::kReduceScatter;
-}
-
 template <typename T>
 T InputAt(ReduceOp op, int rank, std::int64_t index) {
   if constexpr (std::is_integral_v<T>) {

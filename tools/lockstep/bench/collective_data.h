@@ -23,9 +23,6 @@ CollectiveSize SizeFor(CollectiveKind kind, std::int64_t bytes, DType dtype, int
 /// What crosses each link, over what a rank asked for (nccl-tests, doc/PERFORMANCE.md).
 double BusFactor(CollectiveKind kind, int ranks);
 
-/// Whether the collective combines elements of different ranks; the others only move them.
-bool Reduces(CollectiveKind kind);
-
 /// Element `index` of the rank's input; T is the element type of a DType. Integers come from all of
 /// their range, so that sums and products wrap. Floats are small whole numbers, and for products
 /// 1/2, 1 and 2 with a sign: whatever the order, nothing is rounded on the way.
