@@ -261,21 +261,24 @@ inline constexpr std::size_t kBlockBytes = 2048;
 template <typename T>
 inline constexpr std::size_t kBlock = kBlockBytes / sizeof(typename Format<T>::Compute);
 
-/// The unrounded tree over inputs[*][begin..begin + count) into `result`; count <= kBlock<T>.
+/// The unrounded tree over inputs[*][begin..begin + count), all times `factor`, into `result`;
+/// count <= kBlock<T>.
 template <class Op, typename T>
 void ReduceBlock(absl::Span<const void* const> inputs, std::size_t begin, std::size_t count,
-                 typename Format<T>::Compute* result) {
+                 typename Format<T>::Compute* result, typename Format<T>::Compute factor = 1) {
   using Compute = typename Format<T>::Compute;
   void* const outputs[] = {result};
-  if (FitsRegisters<Op>(inputs.size())) {
+  const bool scaled = factor != 1;
+  if (scaled ? inputs.size() == 1 : FitsRegisters<Op>(inputs.size())) {
     RunLeaves<Op, T, Compute>(
         {.inputs = inputs, .in_begin = begin, .outputs = outputs, .count = count});
+    for (std::size_t k = 0; scaled && k < count; ++k) result[k] *= factor;
     return;
   }
   alignas(kStreamAlignment) Compute right[kBlock<T>];
   const std::size_t left_leaves = LeftLeaves(inputs.size());
-  ReduceBlock<Op, T>(inputs.first(left_leaves), begin, count, result);
-  ReduceBlock<Op, T>(inputs.subspan(left_leaves), begin, count, right);
+  ReduceBlock<Op, T>(inputs.first(left_leaves), begin, count, result, factor);
+  ReduceBlock<Op, T>(inputs.subspan(left_leaves), begin, count, right, factor);
   const void* const halves[] = {result, right};
   RunPass<Op, 2, Compute, Compute>({.inputs = halves, .outputs = outputs, .count = count});
 }
@@ -323,61 +326,27 @@ void AverageIntegers(absl::Span<const void* const> inputs, std::size_t begin, st
   for (std::size_t k = 0; k < count; ++k) result[k] = sums[k].Average(world_size);
 }
 
-/// Divides values[0..count), and whatever stands behind them up to a whole vector, by the number of
-/// ranks. Returns whether all are finite.
-template <typename C>
-bool DivideBlock(std::size_t world_size, std::size_t count, C* values) {
-  const hn::ScalableTag<C> d;
-  const auto divisor = hn::Set(d, static_cast<C>(world_size));
-  // The inverse of a power of two is exact: the same bits, sooner.
-  const auto inverse = hn::Set(d, 1 / static_cast<C>(world_size));
-  const bool is_exact = std::has_single_bit(world_size);
-  // Not finite times 0 is NaN, and stays one.
-  auto zeros = hn::Zero(d);
-  for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
-    const auto sum = hn::Load(d, values + i);
-    const auto average = is_exact ? hn::Mul(sum, inverse) : hn::Div(sum, divisor);
-    hn::Store(average, d, values + i);
-    zeros = hn::Add(zeros, hn::Mul(average, hn::Zero(d)));
-  }
-  return hn::AllFalse(d, hn::IsNaN(zeros));
-}
-
-/// The tree over inputs[*][begin..begin + count) times `factor`.
-template <typename T>
-void SumDownscaled(absl::Span<const void* const> inputs, std::size_t begin, std::size_t count,
-                   typename Format<T>::Compute factor, typename Format<T>::Compute* result) {
-  using Compute = typename Format<T>::Compute;
-  void* const outputs[] = {result};
-  if (inputs.size() == 1) {
-    RunPass<SumOp, 1, T, Compute>(
-        {.inputs = inputs, .in_begin = begin, .outputs = outputs, .count = count});
-    for (std::size_t k = 0; k < count; ++k) result[k] *= factor;
-    return;
-  }
-  alignas(kStreamAlignment) Compute right[kBlock<T>];
-  const std::size_t left_leaves = LeftLeaves(inputs.size());
-  SumDownscaled<T>(inputs.first(left_leaves), begin, count, factor, result);
-  SumDownscaled<T>(inputs.subspan(left_leaves), begin, count, factor, right);
-  const void* const halves[] = {result, right};
-  RunPass<SumOp, 2, Compute, Compute>({.inputs = halves, .outputs = outputs, .count = count});
-}
-
 template <typename T>
 void AverageFloats(absl::Span<const void* const> inputs, std::size_t begin, std::size_t count,
                    typename Format<T>::Compute* result) {
   using Compute = typename Format<T>::Compute;
-  const std::size_t lanes = hn::Lanes(hn::ScalableTag<Compute>());
-  std::fill_n(result + count, (lanes - count % lanes) % lanes, Compute{0});
   ReduceBlock<SumOp, T>(inputs, begin, count, result);
-  if (DivideBlock(inputs.size(), count, result)) return;
+  const void* const sums[] = {result};
+  void* const averages[] = {result};
+  const std::size_t done =
+      RunPass<SumOp, 1, Compute, Compute>({.inputs = sums,
+                                           .outputs = averages,
+                                           .count = count,
+                                           .scale = ScaleForAverage(inputs.size())});
+  if (done == count) return;
+  for (std::size_t k = done; k < count; ++k) result[k] /= static_cast<Compute>(inputs.size());
   // The largest float16 are small numbers in float32.
   if constexpr (!std::is_same_v<T, Float16>) {
     const auto scale = DownscaleFor<Compute>(static_cast<int>(inputs.size()));
-    alignas(kStreamAlignment) Compute sums[kBlock<T>];
-    SumDownscaled<T>(inputs, begin, count, scale.factor, sums);
-    for (std::size_t k = 0; k < count; ++k) {
-      if (!IsFinite(result[k])) result[k] = AverageOfDownscaled(sums[k], scale);
+    alignas(kStreamAlignment) Compute downscaled[kBlock<T>];
+    ReduceBlock<SumOp, T>(inputs, begin, count, downscaled, scale.factor);
+    for (std::size_t k = done; k < count; ++k) {
+      if (!IsFinite(result[k])) result[k] = AverageOfDownscaled(downscaled[k], scale);
     }
   }
 }

@@ -19,32 +19,16 @@ HWY_BEFORE_NAMESPACE();
 namespace lockstep::internal {
 namespace HWY_NAMESPACE {
 
-template <typename T>
-void RunFloating(ReduceOp op, const Pass& pass) {
+/// `Wraps` is T, unsigned if it is an integer.
+template <typename T, typename Wraps = T>
+void RunType(ReduceOp op, const Pass& pass) {
   switch (op) {
     case ReduceOp::kSum:
-      return RunAnyCount<SumOp, T>(pass);
+      return RunAnyCount<SumOp, Wraps>(pass);
     case ReduceOp::kAverage:
       return RunAverage<T>(pass);
     case ReduceOp::kProduct:
-      return RunAnyCount<ProductOp, T>(pass);
-    case ReduceOp::kMin:
-      return RunAnyCount<MinOp, T>(pass);
-    case ReduceOp::kMax:
-      return RunAnyCount<MaxOp, T>(pass);
-  }
-}
-
-template <typename T>
-void RunInteger(ReduceOp op, const Pass& pass) {
-  using Unsigned = std::make_unsigned_t<T>;
-  switch (op) {
-    case ReduceOp::kSum:
-      return RunAnyCount<SumOp, Unsigned>(pass);
-    case ReduceOp::kAverage:
-      return RunAverage<T>(pass);
-    case ReduceOp::kProduct:
-      return RunAnyCount<ProductOp, Unsigned>(pass);
+      return RunAnyCount<ProductOp, Wraps>(pass);
     case ReduceOp::kMin:
       return RunAnyCount<MinOp, T>(pass);
     case ReduceOp::kMax:
@@ -56,17 +40,17 @@ void Run(DType dtype, ReduceOp op, const Pass& pass) {
   if (pass.count == 0) return;
   switch (dtype) {
     case DType::kFloat32:
-      return RunFloating<float>(op, pass);
+      return RunType<float>(op, pass);
     case DType::kFloat16:
-      return RunFloating<Float16>(op, pass);
+      return RunType<Float16>(op, pass);
     case DType::kBFloat16:
-      return RunFloating<BFloat16>(op, pass);
+      return RunType<BFloat16>(op, pass);
     case DType::kFloat64:
-      return RunFloating<double>(op, pass);
+      return RunType<double>(op, pass);
     case DType::kInt32:
-      return RunInteger<std::int32_t>(op, pass);
+      return RunType<std::int32_t, std::uint32_t>(op, pass);
     case DType::kInt64:
-      return RunInteger<std::int64_t>(op, pass);
+      return RunType<std::int64_t, std::uint64_t>(op, pass);
   }
 }
 
