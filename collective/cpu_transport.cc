@@ -39,11 +39,6 @@ void CopySteps(const Round& round, const void* from, void* to, std::int64_t coun
   });
 }
 
-// A group of one: whatever the kind.
-void Identity(const Round& round) {
-  CopySteps(round, round.mine().in, round.mine().out, round.mine().out_count());
-}
-
 // This rank's slice, from all inputs into all outputs.
 void AllReduce(const Round& round) {
   const CollectiveCall& mine = round.mine();
@@ -114,11 +109,12 @@ class CpuTransport : public Transport {
   absl::string_view name() const override { return "cpu"; }
 
   absl::Status Move(const Round& round) override {
-    if (round.world_size() == 1) {
-      Identity(round);
+    const CollectiveCall& mine = round.mine();
+    if (round.world_size() == 1) {  // the identity, whatever the kind
+      CopySteps(round, mine.in, mine.out, mine.out_count());
       return absl::OkStatus();
     }
-    switch (round.mine().kind) {
+    switch (mine.kind) {
       case CollectiveKind::kAllReduce:
         AllReduce(round);
         break;
@@ -130,7 +126,7 @@ class CpuTransport : public Transport {
         PullAll(round);
         break;
       case CollectiveKind::kAllToAll:
-        round.mine().in_place() ? AllToAllInPlace(round) : PullAll(round);
+        mine.in_place() ? AllToAllInPlace(round) : PullAll(round);
         break;
       case CollectiveKind::kBarrier:
       case CollectiveKind::kSplit:
