@@ -12,6 +12,7 @@ of it happens in a copy of what git tracks, made at the start, and in build/muta
 
 import argparse
 import concurrent.futures
+import functools
 import importlib
 import os
 import pathlib
@@ -53,7 +54,7 @@ def judge(title, judging, edits, pool):
     print(ROW.format("place", "edit", "s", "verdict", "by, or why"))
     counts = dict.fromkeys(["killed", "equivalent", "survived", "not tried"], 0)
     failed = 0
-    for edit, result in zip(edits, pool.map(judging.try_out, edits)):
+    for edit, result in zip(edits, pool.map(functools.partial(mutant.try_out, judging), edits)):
         counts[result.kind] += 1
         failed += not result.right
         print(ROW.format(edit.place, edit.short, f"{result.seconds:.1f}", result.kind,

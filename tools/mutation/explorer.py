@@ -5,9 +5,8 @@ import pathlib
 import re
 import subprocess
 import tempfile
-import time
 
-from mutant import Mutant, Result, judged
+from mutant import Mutant, output_of
 
 EXPLORE = "tests/explore"
 COMPILER = os.environ.get("CXX", "g++")
@@ -187,10 +186,6 @@ PREAMBLE = """
 """
 
 
-def link(objects, out):
-    subprocess.run([COMPILER, *map(str, objects), "-o", str(out)], check=True)
-
-
 def explore(program, group, *flags):
     """What went wrong, or nothing."""
     try:
@@ -223,21 +218,16 @@ class Explorer:
             preamble = self.preamble(level)
             preamble.write_text(PREAMBLE)
             self.compile(preamble, f"{preamble}.gch", level, "-x", "c++-header")
-        link(map(self.object, self.sources), self.folder / "explore")
+        output_of(COMPILER, *map(self.object, self.sources), "-o", self.folder / "explore")
         failures = [explore(self.folder / "explore", group, f"--max-executions={FIRST_LOOK}") for group in GROUPS.values()]
         return next(filter(None, failures), "")
 
-    def try_out(self, edit):
-        start = time.monotonic()
+    def killer(self, edit):
         group = GROUPS[edit.file]
-        try:
-            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                folder = pathlib.Path(folder)
-                killer = explore(self.explorer_with(edit, folder, QUICKLY), group, f"--max-executions={FIRST_LOOK}")
-                killer = killer or explore(self.explorer_with(edit, folder, WELL), group)
-        except RuntimeError as error:
-            return Result("not tried", str(error), time.monotonic() - start, False)
-        return judged(edit.mutant, killer, time.monotonic() - start)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            folder = pathlib.Path(folder)
+            killer = explore(self.explorer_with(edit, folder, QUICKLY), group, f"--max-executions={FIRST_LOOK}")
+            return killer or explore(self.explorer_with(edit, folder, WELL), group)
 
     def object(self, source):
         return self.folder / f"{source.stem}.o"
@@ -250,11 +240,7 @@ class Explorer:
 
     def compile(self, source, out, *flags, header_folder=None):
         first = [f"-I{header_folder}"] if header_folder else []
-        command = [COMPILER, "-std=c++20", *flags, *first, f"-I{self.folder}/base", "-c", str(source), "-o", str(out)]
-        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode != 0:
-            error = re.search(r"error: .*", done.stdout)
-            raise RuntimeError(f"does not compile: {error[0] if error else done.stdout.strip()[-200:]}")
+        output_of(COMPILER, "-std=c++20", *flags, *first, f"-I{self.folder}/base", "-c", source, "-o", out)
 
     def explorer_with(self, edit, folder, level):
         """Built in `folder`."""
@@ -267,6 +253,6 @@ class Explorer:
                 objects.append(self.object(source))
                 continue
             objects.append(folder / f"{source.stem}.o")
-            self.compile(source, objects[-1], level, "-include", str(self.preamble(level)), header_folder=folder)
-        link(objects, folder / "explore")
+            self.compile(source, objects[-1], level, "-include", self.preamble(level), header_folder=folder)
+        output_of(COMPILER, *objects, "-o", folder / "explore")
         return folder / "explore"

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 import re
+import subprocess
 import sys
+import time
 
 
 @dataclasses.dataclass
@@ -23,8 +25,24 @@ class Result:
     right: bool
 
 
-def judged(mutant, killer, seconds):
-    """What it means that `killer` found the edit, or that nobody did: an empty text."""
+def output_of(*command):
+    """Of a command that compiles, or finds that it does not."""
+    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        error = re.search(r"error: .*", done.stdout)
+        raise RuntimeError(f"does not compile: {error[0] if error else done.stdout.strip()[-200:]}")
+    return done.stdout
+
+
+def try_out(judging, edit):
+    """What it means that judging.killer(edit) names what found the edit, or nobody: an empty text."""
+    start = time.monotonic()
+    mutant = edit.mutant
+    try:
+        killer = judging.killer(edit)
+    except RuntimeError as error:
+        return Result("not tried", str(error), time.monotonic() - start, False)
+    seconds = time.monotonic() - start
     if killer:
         return Result("killed", killer, seconds, not mutant.equivalent)
     return Result("equivalent" if mutant.equivalent else "survived", mutant.equivalent, seconds, bool(mutant.equivalent))

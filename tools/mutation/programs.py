@@ -5,14 +5,13 @@ import json
 import os
 import pathlib
 import queue
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 
-from mutant import Result, judged
+from mutant import output_of
 
 # Most of the time goes into compiling: without optimization, and of the x86 vector units only the least and the greatest.
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLOCKSTEP_WERROR=OFF", "-DLOCKSTEP_CUDA=OFF",
@@ -20,14 +19,6 @@ OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLOCKSTEP_WERROR=OFF", "-DLOCKSTEP_CU
            "-DLOCKSTEP_MPI=OFF", "-DLOCKSTEP_NCCL=OFF"]
 
 FIRST_LIMIT = 600  # seconds for one test
-
-
-def command_output(*command):
-    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0:
-        error = re.search(r"error: .*", done.stdout)
-        raise RuntimeError(f"does not compile: {error[0] if error else done.stdout.strip()[-200:]}")
-    return done.stdout
 
 
 class Tree:
@@ -53,8 +44,8 @@ class Tree:
 
     def make(self, programs):
         if not (self.build / "build.ninja").exists():
-            command_output("cmake", "-S", self.source, "-B", self.build, "-G", "Ninja", *OPTIONS)
-        command_output("ninja", "-C", self.build, "-j1", *programs)
+            output_of("cmake", "-S", self.source, "-B", self.build, "-G", "Ninja", *OPTIONS)
+        output_of("ninja", "-C", self.build, "-j1", *programs)
 
 
 class Test:
@@ -103,7 +94,7 @@ class Programs:
         list(pool.map(lambda tree: tree.make(self.programs), self.trees.all))
         built = time.monotonic()
         tree = self.trees.all[0]
-        for test in json.loads(command_output("ctest", "--test-dir", tree.build, "--show-only=json-v1"))["tests"]:
+        for test in json.loads(output_of("ctest", "--test-dir", tree.build, "--show-only=json-v1"))["tests"]:
             program = pathlib.Path(test.get("command", [""])[0])
             if program.name in self.programs:
                 self.tests.append(Test(program.name, test["name"], [program.relative_to(tree.build), *test["command"][1:]]))
@@ -117,27 +108,20 @@ class Programs:
               f"run in {time.monotonic() - built:.0f} s, of which {longest.seconds:.1f} s are {longest.name}", flush=True)
         return "; ".join(failures)
 
-    def try_out(self, edit):
-        start = time.monotonic()
+    def killer(self, edit):
         tree = self.trees.free.get()
         try:
             tree.write(edit.file, edit.broken.encode())
-            killer = self.killer(tree)
-        except RuntimeError as error:
-            return Result("not tried", str(error), time.monotonic() - start, False)
+            for program in self.programs:
+                tree.make([program])
+                for test in list(self.tests):
+                    if test.program == program and (failure := test.run(tree)):
+                        self.ask_first(test)
+                        return failure
+            return ""
         finally:
             tree.write(edit.file, edit.text.encode())
             self.trees.free.put(tree)
-        return judged(edit.mutant, killer, time.monotonic() - start)
-
-    def killer(self, tree):
-        for program in self.programs:
-            tree.make([program])
-            for test in list(self.tests):
-                if test.program == program and (failure := test.run(tree)):
-                    self.ask_first(test)
-                    return failure
-        return ""
 
     def ask_first(self, test):
         """It may find the next edit too, which is often close by."""
