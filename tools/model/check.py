@@ -171,26 +171,19 @@ def verdict_of(output):
     return "holds" if complete else "no result: " + output.strip()[-200:]
 
 
-@dataclasses.dataclass
-class Result:
-    states: int | None = None
-    seconds: str = "-"
-    verdict: str = "-"
-
-
 def check(case):
+    """(Number of states, seconds as text, verdict)."""
     with tempfile.TemporaryDirectory(prefix="lockstep_model_") as folder:
         try:
             build(case, folder)
             output = search(folder, *(["-a", "-f"] if "LIVENESS" in case.options else []))
         except subprocess.TimeoutExpired:
-            return Result(verdict=f"not done in {TIME_LIMIT} s")
+            return 0, "-", f"not done in {TIME_LIMIT} s"
         except RuntimeError as error:
-            return Result(verdict=str(error).strip())
+            return 0, "-", str(error).strip()
         states = re.search(r"([\d.e+]+) states, stored", output)
         seconds = re.search(r"elapsed time ([\d.e+-]+)", output)
-        return Result(int(float(states[1])) if states else None, f"{float(seconds[1]):.1f}" if seconds else "-",
-                      verdict_of(output))
+        return int(float(states[1])) if states else 0, f"{float(seconds[1]):.1f}" if seconds else "-", verdict_of(output)
 
 
 def print_trail(name):
@@ -219,11 +212,11 @@ def main():
     row = "{:<9} {:>5}  {:<31} {:>11} {:>6}  {:<27} {}"
     print(row.format("model", "ranks", "what happens, or is BROKEN", "states", "s", "verdict", "expected"))
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        for case, result in zip(chosen, pool.map(check, chosen)):
-            right = result.verdict == case.expected
+        for case, (states, seconds, verdict) in zip(chosen, pool.map(check, chosen)):
+            right = verdict == case.expected
             failed += not right
-            total += result.states or 0
-            print(row.format(case.model, case.ranks, case.name, f"{result.states:,}" if result.states else "-", result.seconds, result.verdict,
+            total += states
+            print(row.format(case.model, case.ranks, case.name, f"{states:,}" if states else "-", seconds, verdict,
                              case.expected + ("" if right else "   FAILED")), flush=True)
     print(f"{total:,} states")
     print(f"{len(chosen) - failed} passed, {failed} failed")
