@@ -12,6 +12,7 @@ import html
 import json
 import math
 import pathlib
+import typing
 
 WIDTH, HEIGHT = 760, 480
 LEFT, RIGHT, TOP, BOTTOM = 70, 170, 50, 60
@@ -19,9 +20,10 @@ COLORS = ["#0b6e4f", "#c8553d", "#3d5a98", "#8f6bb3", "#b08900", "#555555"]
 LIMITS = ["kernel writes", "copy engines"]
 
 
-class Series:
-    def __init__(self, name, points, dashed=False):
-        self.name, self.points, self.dashed = name, points, dashed
+class Series(typing.NamedTuple):
+    name: str
+    points: list
+    dashed: bool = False
 
 
 def size_text(size):
@@ -40,27 +42,21 @@ def bus_factor(document):
 
 
 def collective_series(document):
-    """(times, bandwidths) of one file of a collective."""
+    """The times of one file of a collective."""
     rows = [row for row in document["rows"] if row["size_bytes"] > 0]
     names = {"p50_us": f"lockstep, {document.get('mode', 'host')}"}
     if "peer" in document:
         names["peer_p50_us"] = f"{document['peer']}, {document['mode']}"
-    factor = bus_factor(document)
-    times = [Series(name, [(row["size_bytes"], row[key]) for row in rows])
-             for key, name in names.items()]
-    return times, [with_bandwidth(series, factor) for series in times]
-
-
-def with_bandwidth(series, factor):
-    return Series(series.name, [(size, size / time / 1e3 * factor) for size, time in series.points])
+    return [Series(name, [(row["size_bytes"], row[key]) for row in rows]) for key, name in names.items()]
 
 
 def pytorch_series(document):
-    times = [Series(f"PyTorch {name.replace('_', '-')}",
-                    [(row["size_bytes"], row[name + "_us"]) for row in document["rows"]])
-             for name in ("one_shot", "two_shot")]
-    # Two ranks: what crosses a link is what a rank asked for.
-    return times, [with_bandwidth(series, 1) for series in times]
+    return [Series(f"PyTorch {name.replace('_', '-')}", [(row["size_bytes"], row[name + "_us"]) for row in document["rows"]])
+            for name in ("one_shot", "two_shot")]
+
+
+def bandwidth_of(series, factor):
+    return Series(series.name, [(size, size / time / 1e3 * factor) for size, time in series.points])
 
 
 def best_limits(documents):
@@ -73,14 +69,10 @@ def best_limits(documents):
     return best
 
 
-class LogAxis:
-    def __init__(self, low, high, begin, end):
-        self.low, self.high = math.log(low), math.log(high)
-        self.begin, self.end = begin, end
-
-    def at(self, value):
-        part = (math.log(value) - self.low) / max(self.high - self.low, 1e-9)
-        return self.begin + part * (self.end - self.begin)
+def log_axis(low, high, begin, end):
+    """Where a value stands."""
+    scale = (end - begin) / max(math.log(high / low), 1e-9)
+    return lambda value: begin + math.log(value / low) * scale
 
 
 def decades(low, high):
@@ -98,11 +90,11 @@ def text(x, y, words, anchor="middle", extra=""):
 def axes(x, y, x_ticks, y_ticks, y_title):
     parts = []
     for tick in x_ticks:
-        at = x.at(tick)
+        at = x(tick)
         parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" class="grid"/>')
         parts.append(text(at, HEIGHT - BOTTOM + 18, size_text(tick)))
     for tick in y_ticks:
-        at = y.at(tick)
+        at = y(tick)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" class="grid"/>')
         parts.append(text(LEFT - 8, at + 4, f"{tick:g}", "end"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
@@ -115,7 +107,7 @@ def lines(x, y, all_series):
     parts = []
     label_y = TOP + 10
     for series, color in zip(all_series, COLORS * len(all_series)):
-        points = [(x.at(size), y.at(value)) for size, value in series.points]
+        points = [(x(size), y(value)) for size, value in series.points]
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         dash = ' stroke-dasharray="6 4"' if series.dashed else ""
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
@@ -133,8 +125,8 @@ def draw(title, subtitle, y_title, all_series):
     sizes = sorted({size for series in all_series for size, _ in series.points})
     values = [value for series in all_series for _, value in series.points if value > 0]
     y_ticks = decades(min(values), max(values))
-    x = LogAxis(sizes[0], sizes[-1], LEFT, WIDTH - RIGHT)
-    y = LogAxis(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    x = log_axis(sizes[0], sizes[-1], LEFT, WIDTH - RIGHT)
+    y = log_axis(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     step = max(1, math.ceil(len(sizes) / 10))
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
              f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12">',
@@ -172,15 +164,11 @@ def main():
     parser.add_argument("-o", "--output", type=pathlib.Path, default=pathlib.Path("."))
     arguments = parser.parse_args()
     collectives, limits, pytorch = sort_documents(arguments.files)
-    times, bandwidths = [], []
-    for document in collectives:
-        new_times, new_bandwidths = collective_series(document)
-        times += new_times
-        bandwidths += new_bandwidths
-    for document in pytorch:
-        new_times, new_bandwidths = pytorch_series(document)
-        times += new_times
-        bandwidths += new_bandwidths
+    # PyTorch has two ranks: what crosses a link is what a rank asked for.
+    measured = [(series, bus_factor(document)) for document in collectives for series in collective_series(document)]
+    measured += [(series, 1) for document in pytorch for series in pytorch_series(document)]
+    times = [series for series, _ in measured]
+    bandwidths = [bandwidth_of(series, factor) for series, factor in measured]
     sizes = [size for series in times for size, _ in series.points]
     factor = bus_factor(collectives[0])
     for name, rate in best_limits(limits).items():
