@@ -8,15 +8,11 @@
 namespace lockstep::tools {
 namespace {
 
-#define LOCKSTEP_RETURN_IF_NCCL_ERROR(...)                       \
-  do {                                                           \
-    if (const ncclResult_t lockstep_nccl_result = (__VA_ARGS__); \
-        lockstep_nccl_result != ncclSuccess) {                   \
-      return NcclError(lockstep_nccl_result, #__VA_ARGS__);      \
-    }                                                            \
-  } while (false)
+#define LOCKSTEP_RETURN_IF_NCCL_ERROR(...) \
+  LOCKSTEP_RETURN_IF_ERROR(NcclStatus((__VA_ARGS__), #__VA_ARGS__))
 
-absl::Status NcclError(ncclResult_t result, absl::string_view call) {
+absl::Status NcclStatus(ncclResult_t result, absl::string_view call) {
+  if (result == ncclSuccess) return absl::OkStatus();
   return absl::UnavailableError(absl::StrCat(call.substr(0, call.find('(')), ": ",
                                              ncclGetErrorString(result), ": ",
                                              ncclGetLastError(nullptr)));
@@ -86,7 +82,7 @@ class NcclRanks final : public NcclPeer {
     LOCKSTEP_RETURN_IF_NCCL_ERROR(ncclGetUniqueId(&id));
     return executor.Run([&](Worker& worker) -> absl::Status {
       LOCKSTEP_RETURN_IF_NCCL_ERROR(
-          ncclCommInitRank(&comm(worker), worker.world_size(), id, worker.rank()));
+          ncclCommInitRank(&comms_[worker.rank()], worker.world_size(), id, worker.rank()));
       return absl::OkStatus();
     });
   }
@@ -95,7 +91,7 @@ class NcclRanks final : public NcclPeer {
     if (!symmetric_ || count == 0) return worker.Empty({count}, dtype);
     const auto bytes = static_cast<std::size_t>(count) * SizeOf(dtype);
     auto memory = std::make_shared<SymmetricMemory>();
-    memory->comm = comm(worker);
+    memory->comm = comms_[worker.rank()];
     LOCKSTEP_RETURN_IF_NCCL_ERROR(ncclMemAlloc(&memory->data, bytes));
     LOCKSTEP_RETURN_IF_NCCL_ERROR(ncclCommWindowRegister(memory->comm, memory->data, bytes,
                                                          &memory->window, NCCL_WIN_COLL_SYMMETRIC));
@@ -105,20 +101,20 @@ class NcclRanks final : public NcclPeer {
 
   absl::Status Queue(Worker& worker, CollectiveKind kind, ReduceOp op, const Tensor& in,
                      const Tensor& out) override {
-    LOCKSTEP_RETURN_IF_NCCL_ERROR(
-        Call(comm(worker), static_cast<cudaStream_t>(worker.stream().native()), kind, op, in, out));
+    LOCKSTEP_RETURN_IF_NCCL_ERROR(Call(worker, kind, op, in, out));
     return absl::OkStatus();
   }
 
  private:
-  static ncclResult_t Call(ncclComm_t comm, cudaStream_t stream, CollectiveKind kind, ReduceOp op,
-                           const Tensor& in, const Tensor& out) {
+  ncclResult_t Call(const Worker& worker, CollectiveKind kind, ReduceOp op, const Tensor& in,
+                    const Tensor& out) {
+    const ncclComm_t comm = comms_[worker.rank()];
+    const auto stream = static_cast<cudaStream_t>(worker.stream().native());
     const ncclDataType_t type = NativeType(in.dtype());
     const auto in_count = static_cast<std::size_t>(in.size());
     const auto out_count = static_cast<std::size_t>(out.size());
     const void* const from = in.raw_data();
     void* const to = out.raw_data();
-    int ranks = 0;
     switch (kind) {
       case CollectiveKind::kAllReduce:
         return ncclAllReduce(from, to, in_count, type, NativeOp(op), comm, stream);
@@ -129,16 +125,11 @@ class NcclRanks final : public NcclPeer {
       case CollectiveKind::kBroadcast:
         return ncclBroadcast(from, to, in_count, type, /*root=*/0, comm, stream);
       case CollectiveKind::kAllToAll:
-        if (const ncclResult_t result = ncclCommCount(comm, &ranks); result != ncclSuccess)
-          return result;
-        return ncclAlltoAll(from, to, in_count / static_cast<std::size_t>(ranks), type, comm,
-                            stream);
+        return ncclAlltoAll(from, to, in_count / comms_.size(), type, comm, stream);
       default:
         return ncclInvalidArgument;
     }
   }
-
-  ncclComm_t& comm(const Worker& worker) { return comms_[worker.rank()]; }
 
   const bool symmetric_;
   std::vector<ncclComm_t> comms_;
