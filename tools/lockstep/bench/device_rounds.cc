@@ -20,45 +20,12 @@ constexpr double kRoundMicroseconds = 8e3;
 constexpr int kMaxCalls = 200;
 constexpr int kProbeCalls = 10;
 
-// The time between two marks on a stream; on the CPU, whose work is done when its call returns, by
-// the host's clock.
-class RoundTimer {
- public:
-  static absl::StatusOr<RoundTimer> Create(const Stream& stream) {
-    RoundTimer timer;
-    if (!stream.device().is_cpu()) {
-      LOCKSTEP_ASSIGN_OR_RETURN(timer.on_device_, DeviceTimer::Create(stream));
-    }
-    return timer;
-  }
-
-  absl::Status Start() {
-    start_ = Clock::now();
-    return on_device_.has_value() ? on_device_->Start() : absl::OkStatus();
-  }
-  absl::Status Stop() {
-    stop_ = Clock::now();
-    return on_device_.has_value() ? on_device_->Stop() : absl::OkStatus();
-  }
-  absl::StatusOr<double> Microseconds() {
-    if (on_device_.has_value()) return on_device_->Microseconds();
-    return std::chrono::duration<double, std::micro>(stop_ - start_).count();
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  std::optional<DeviceTimer> on_device_;
-  Clock::time_point start_;
-  Clock::time_point stop_;
-};
-
 }  // namespace
 
 // One rank's side of one contestant.
 class DeviceRounds::Contestant {
  public:
-  Contestant(Worker& worker, const Queue& queue, RoundTimer timer)
+  Contestant(Worker& worker, const Queue& queue, DeviceTimer timer)
       : worker_(worker), queue_(queue), timer_(std::move(timer)) {}
 
   absl::Status WarmUp(int calls) {
@@ -101,7 +68,7 @@ class DeviceRounds::Contestant {
 
   Worker& worker_;
   const Queue& queue_;
-  RoundTimer timer_;
+  DeviceTimer timer_;
   std::optional<Graph> graph_;
   int calls_ = kProbeCalls;
   int repeats_ = 1;
@@ -120,7 +87,7 @@ absl::Status DeviceRounds::Measure(Worker& worker, Communicator& comm,
   const auto rank = static_cast<std::size_t>(worker.rank());
   std::vector<Contestant> sides;
   for (std::size_t i = 0; i < contestants.size(); ++i) {
-    LOCKSTEP_ASSIGN_OR_RETURN(auto timer, RoundTimer::Create(worker.stream()));
+    LOCKSTEP_ASSIGN_OR_RETURN(auto timer, DeviceTimer::Create(worker.stream()));
     Contestant& side = sides.emplace_back(worker, contestants[i], std::move(timer));
     std::vector<double>& probes = records_[i].probes;
     LOCKSTEP_RETURN_IF_ERROR(side.WarmUp(options_.warmup));
@@ -136,8 +103,11 @@ absl::Status DeviceRounds::Measure(Worker& worker, Communicator& comm,
       if (round >= 0) records_[i].rounds_of_rank[rank].push_back(microseconds);
     }
   }
+  return AwaitAll(comm);
+}
+
+absl::Status AwaitAll(Communicator& comm) {
   LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
-  // Nobody frees what another rank's work still uses.
   return comm.Barrier();
 }
 

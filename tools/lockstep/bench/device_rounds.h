@@ -57,6 +57,9 @@ class DeviceRounds {
   std::vector<Record> records_;
 };
 
+/// Returns when no rank's work uses another's memory any more.
+absl::Status AwaitAll(Communicator& comm);
+
 /// The longest of all ranks in each of their rounds.
 std::vector<double> SlowestOf(const std::vector<std::vector<double>>& ranks);
 

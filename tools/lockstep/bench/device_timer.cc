@@ -18,14 +18,6 @@ absl::StatusOr<std::shared_ptr<void>> MakeEvent(Device device) {
   return std::move(event).Share();
 }
 
-absl::Status Mark(const Stream& stream, const std::shared_ptr<void>& event) {
-  const DeviceGuard guard(stream.device());
-  LOCKSTEP_RETURN_IF_CUDA_ERROR(stream.device(),
-                                cudaEventRecord(static_cast<cudaEvent_t>(event.get()),
-                                                static_cast<cudaStream_t>(stream.native())));
-  return absl::OkStatus();
-}
-
 // 13020 is 13.2.
 std::string VersionText(int version) {
   return absl::StrCat(version / 1000, ".", version % 1000 / 10);
@@ -34,22 +26,29 @@ std::string VersionText(int version) {
 }  // namespace
 
 absl::StatusOr<DeviceTimer> DeviceTimer::Create(const Stream& stream) {
-  if (stream.device().is_cpu()) {
-    return absl::UnavailableError("device timer: the stream is on the CPU; it must be on a GPU");
-  }
-  LOCKSTEP_ASSIGN_OR_RETURN(auto first, MakeEvent(stream.device()));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto last, MakeEvent(stream.device()));
-  return DeviceTimer(stream, std::move(first), std::move(last));
+  DeviceTimer timer(stream);
+  if (stream.device().is_cpu()) return timer;
+  LOCKSTEP_ASSIGN_OR_RETURN(timer.first_.event, MakeEvent(stream.device()));
+  LOCKSTEP_ASSIGN_OR_RETURN(timer.last_.event, MakeEvent(stream.device()));
+  return timer;
 }
 
-absl::Status DeviceTimer::Start() { return Mark(stream_, first_); }
-absl::Status DeviceTimer::Stop() { return Mark(stream_, last_); }
+absl::Status DeviceTimer::Set(Mark& mark) {
+  mark.time = std::chrono::steady_clock::now();
+  if (mark.event == nullptr) return absl::OkStatus();
+  const DeviceGuard guard(stream_.device());
+  return LOCKSTEP_CUDA_STATUS(stream_.device(),
+                              cudaEventRecord(static_cast<cudaEvent_t>(mark.event.get()),
+                                              static_cast<cudaStream_t>(stream_.native())));
+}
 
 absl::StatusOr<double> DeviceTimer::Microseconds() {
   const Device device = stream_.device();
+  if (device.is_cpu())
+    return std::chrono::duration<double, std::micro>(last_.time - first_.time).count();
   const DeviceGuard guard(device);
-  const auto first = static_cast<cudaEvent_t>(first_.get());
-  const auto last = static_cast<cudaEvent_t>(last_.get());
+  const auto first = static_cast<cudaEvent_t>(first_.event.get());
+  const auto last = static_cast<cudaEvent_t>(last_.event.get());
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventSynchronize(last));
   float milliseconds = 0;
   LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaEventElapsedTime(&milliseconds, first, last));

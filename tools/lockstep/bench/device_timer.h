@@ -1,8 +1,9 @@
-// How long work on a GPU's stream takes, and which GPUs and CUDA these are. A build without CUDA
+// How long work on a stream takes, and which GPUs and CUDA these are. A build without CUDA
 // has the same functions (device_timer_absent.cc).
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_BENCH_DEVICE_TIMER_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_BENCH_DEVICE_TIMER_H_
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -11,7 +12,8 @@
 
 namespace lockstep::tools {
 
-/// Two marks on a CUDA stream, and the time between them as the device sees it.
+/// Two marks on a stream, and the time between them: as the GPU sees it, or on the CPU, whose work
+/// is done when its call returns, by the host's clock.
 ///
 ///   LOCKSTEP_RETURN_IF_ERROR(timer.Start());
 ///   ...   // queue work on the stream
@@ -21,22 +23,26 @@ namespace lockstep::tools {
 /// Used by one thread at a time.
 class DeviceTimer {
  public:
-  /// kUnavailable: the stream is not on a GPU, or this build has no CUDA.
   static absl::StatusOr<DeviceTimer> Create(const Stream& stream);
 
   /// Queue the marks; they return at once.
-  absl::Status Start();
-  absl::Status Stop();
+  absl::Status Start() { return Set(first_); }
+  absl::Status Stop() { return Set(last_); }
   /// Waits until the second mark has been passed.
   absl::StatusOr<double> Microseconds();
 
  private:
-  DeviceTimer(const Stream& stream, std::shared_ptr<void> first, std::shared_ptr<void> last)
-      : stream_(stream), first_(std::move(first)), last_(std::move(last)) {}
+  struct Mark {
+    std::chrono::steady_clock::time_point time;
+    std::shared_ptr<void> event;  // null on the CPU
+  };
+
+  explicit DeviceTimer(const Stream& stream) : stream_(stream) {}
+  absl::Status Set(Mark& mark);
 
   Stream stream_;
-  std::shared_ptr<void> first_;
-  std::shared_ptr<void> last_;
+  Mark first_;
+  Mark last_;
 };
 
 /// The version of CUDA that this was built with, "13.0"; empty in a build without CUDA.

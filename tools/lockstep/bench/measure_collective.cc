@@ -60,12 +60,6 @@ struct Shared {
   DeviceRounds rounds;
 };
 
-// Returns when no rank's work uses another's memory any more.
-absl::Status AllDone(Communicator& comm) {
-  LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
-  return comm.Barrier();
-}
-
 absl::Status MeasureOnCpu(RankBench& bench, const BenchOptions& options, Worker& worker,
                           Communicator& comm, Shared& shared) {
   const auto rank = static_cast<std::size_t>(worker.rank());
@@ -84,9 +78,7 @@ absl::Status MeasureOnGpu(RankBench& bench, CollectiveKind kind, const BenchOpti
   LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveBuffers buffers, bench.MakeBuffers());
   CollectiveBuffers peer_buffers = buffers;
   if (options.peer == BenchPeer::kNcclSymmetric) {
-    LOCKSTEP_ASSIGN_OR_RETURN(peer_buffers, bench.MakeBuffers([&](std::int64_t count, DType dtype) {
-      return peer->Empty(worker, count, dtype);
-    }));
+    LOCKSTEP_ASSIGN_OR_RETURN(peer_buffers, bench.MakeBuffers(peer));
   }
   const Queue ours = [&] { return bench.Queue(comm, buffers); };
   const Queue theirs = [&] {
@@ -97,14 +89,14 @@ absl::Status MeasureOnGpu(RankBench& bench, CollectiveKind kind, const BenchOpti
   LOCKSTEP_RETURN_IF_ERROR(shared.rounds.Measure(worker, comm, contestants));
   if (options.check) {
     LOCKSTEP_ASSIGN_OR_RETURN(shared.wrong[rank], bench.CountWrong(buffers, ours));
-    LOCKSTEP_RETURN_IF_ERROR(AllDone(comm));
+    LOCKSTEP_RETURN_IF_ERROR(AwaitAll(comm));
     // NCCL rounds averages its own way.
     if (peer != nullptr && !(Reduces(kind) && options.op == ReduceOp::kAverage)) {
       LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t wrong, bench.CountWrong(peer_buffers, theirs));
       shared.wrong[rank] += wrong;
     }
   }
-  return AllDone(comm);
+  return AwaitAll(comm);
 }
 
 }  // namespace

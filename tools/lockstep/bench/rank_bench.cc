@@ -6,19 +6,18 @@
 
 namespace lockstep::tools {
 
-absl::StatusOr<CollectiveBuffers> RankBench::MakeBuffers() {
-  return MakeBuffers(
-      [this](std::int64_t count, DType dtype) { return worker_.Empty({count}, dtype); });
-}
-
-absl::StatusOr<CollectiveBuffers> RankBench::MakeBuffers(Allocate allocate) {
+absl::StatusOr<CollectiveBuffers> RankBench::MakeBuffers(NcclPeer* nccl) {
+  const auto allocate = [&](std::int64_t count) {
+    return nccl == nullptr ? worker_.Empty({count}, options_.dtype)
+                           : nccl->Empty(worker_, count, options_.dtype);
+  };
   CollectiveBuffers buffers;
   const bool part_of_out = options_.in_place && kind_ == CollectiveKind::kAllGather;
   if (!part_of_out) {
-    LOCKSTEP_ASSIGN_OR_RETURN(buffers.in, allocate(size_.in_count, options_.dtype));
+    LOCKSTEP_ASSIGN_OR_RETURN(buffers.in, allocate(size_.in_count));
   }
   if (!options_.in_place || part_of_out) {
-    LOCKSTEP_ASSIGN_OR_RETURN(buffers.out, allocate(size_.out_count, options_.dtype));
+    LOCKSTEP_ASSIGN_OR_RETURN(buffers.out, allocate(size_.out_count));
   } else {
     buffers.out = buffers.in;
   }

@@ -6,6 +6,7 @@
 #include "lockstep/collective/communicator.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/collective_data.h"
+#include "lockstep/tools/peers/nccl/nccl_peer.h"
 
 namespace lockstep::tools {
 
@@ -18,15 +19,12 @@ struct CollectiveBuffers {
 /// Makes buffers, fills them, and looks at every element of the results. Used by the rank's thread.
 class RankBench {
  public:
-  using Allocate = absl::FunctionRef<absl::StatusOr<Tensor>(std::int64_t count, DType dtype)>;
-
   RankBench(CollectiveKind kind, const BenchOptions& options, Worker& worker,
             const CollectiveSize& size)
       : kind_(kind), options_(options), worker_(worker), size_(size) {}
 
-  /// Buffers in the worker's memory, or in the allocator's; the input is filled.
-  absl::StatusOr<CollectiveBuffers> MakeBuffers();
-  absl::StatusOr<CollectiveBuffers> MakeBuffers(Allocate allocate);
+  /// Buffers in the worker's memory, or in NCCL's unless null; the input is filled.
+  absl::StatusOr<CollectiveBuffers> MakeBuffers(NcclPeer* nccl = nullptr);
 
   /// Queues the collective once.
   absl::Status Queue(Communicator& comm, const CollectiveBuffers& buffers) const;

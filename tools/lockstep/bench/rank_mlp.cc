@@ -5,6 +5,7 @@
 
 #include "lockstep/runtime/matmul.h"
 #include "lockstep/runtime/random.h"
+#include "lockstep/tools/lockstep/bench/device_rounds.h"
 
 namespace lockstep::tools {
 namespace {
@@ -117,27 +118,24 @@ absl::StatusOr<std::int64_t> RankMlp::CountWrong(NcclPeer* nccl) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> right_y, OnHost(*worker_, y));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> right_grad_x, OnHost(*worker_, grad_x));
 
-  const auto count_far = [&](const Tensor& found,
-                             const std::vector<double>& right) -> absl::StatusOr<std::int64_t> {
-    if (options_->spoil) options_->spoil(worker_->rank(), found);
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> exact, OnHost(*worker_, found));
-    return CountFar(found.dtype(), exact, right);
+  std::int64_t wrong = 0;
+  const auto count_far = [&](const absl::StatusOr<Tensor>& found,
+                             const std::vector<double>& right) -> absl::Status {
+    LOCKSTEP_RETURN_IF_ERROR(found.status());
+    if (options_->spoil) options_->spoil(worker_->rank(), *found);
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> exact, OnHost(*worker_, *found));
+    wrong += CountFar(found->dtype(), exact, right);
+    return absl::OkStatus();
   };
-  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor our_y, Forward());
-  LOCKSTEP_ASSIGN_OR_RETURN(std::int64_t wrong, count_far(our_y, right_y));
-  LOCKSTEP_ASSIGN_OR_RETURN(const Tensor our_grad_x, ForwardBackward());
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t grads, count_far(our_grad_x, right_grad_x));
-  wrong += grads;
+  LOCKSTEP_RETURN_IF_ERROR(count_far(Forward(), right_y));
+  LOCKSTEP_RETURN_IF_ERROR(count_far(ForwardBackward(), right_grad_x));
   // NCCL's kernels wait for each other without a meeting of the hosts before: let none of them
   // start while a rank still is in work of lockstep's.
-  LOCKSTEP_RETURN_IF_ERROR(comm_->Synchronize());
-  LOCKSTEP_RETURN_IF_ERROR(comm_->Barrier());
+  LOCKSTEP_RETURN_IF_ERROR(AwaitAll(*comm_));
   if (nccl != nullptr) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Tensor theirs, ForwardThrough(*nccl));
-    LOCKSTEP_RETURN_IF_ERROR(worker_->stream().Synchronize());
-    LOCKSTEP_RETURN_IF_ERROR(comm_->Barrier());
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t far, count_far(theirs, right_y));
-    wrong += far;
+    LOCKSTEP_RETURN_IF_ERROR(AwaitAll(*comm_));
+    LOCKSTEP_RETURN_IF_ERROR(count_far(theirs, right_y));
   }
   return wrong;
 }
