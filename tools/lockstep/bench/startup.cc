@@ -16,26 +16,10 @@ using Clock = std::chrono::steady_clock;
 constexpr int kRounds = 5;
 constexpr std::int64_t kCount = 256;
 
-// Milliseconds of each start, the first of which finds nothing loaded.
-struct Step {
-  std::string name;
-  std::vector<double> milliseconds;
-
-  double first() const { return milliseconds.front(); }
-  double later() const { return Summarize({milliseconds.begin() + 1, milliseconds.end()}).p50; }
-};
-
-class Stopwatch {
- public:
-  void Lap(Step& step) {
-    const Clock::time_point now = Clock::now();
-    step.milliseconds.push_back(std::chrono::duration<double, std::milli>(now - start_).count());
-    start_ = now;
-  }
-
- private:
-  Clock::time_point start_ = Clock::now();
-};
+// In the order in which they come; the last two with NCCL alone.
+constexpr const char* kSteps[] = {"Executor::Create", "CollectiveBarrier::Create",
+                                  "first all_reduce", "NCCL's communicators",
+                                  "NCCL's first all-reduce"};
 
 // One sum over all ranks, done on return, and looked at.
 absl::Status SumOnce(Executor& executor,
@@ -55,68 +39,62 @@ absl::Status SumOnce(Executor& executor,
   });
 }
 
-struct Steps {
-  Step executor{"Executor::Create", {}};
-  Step barrier{"CollectiveBarrier::Create", {}};
-  Step sum{"first all_reduce", {}};
-  Step nccl{"NCCL's communicators", {}};
-  Step nccl_sum{"NCCL's first all-reduce", {}};
-
-  std::vector<const Step*> measured() const {
-    std::vector<const Step*> all = {&executor, &barrier, &sum};
-    if (!nccl.milliseconds.empty()) all.insert(all.end(), {&nccl, &nccl_sum});
-    return all;
-  }
-};
-
-absl::Status StartNccl(Executor& executor, Steps& steps) {
-  Stopwatch watch;
-  LOCKSTEP_ASSIGN_OR_RETURN(auto nccl, NcclPeer::Create(executor, /*symmetric=*/false));
-  watch.Lap(steps.nccl);
-  LOCKSTEP_RETURN_IF_ERROR(SumOnce(executor, [&](Worker& worker, const Tensor& tensor) {
-    return nccl->Queue(worker, CollectiveKind::kAllReduce, ReduceOp::kSum, tensor, tensor);
-  }));
-  watch.Lap(steps.nccl_sum);
-  return absl::OkStatus();
-}
-
 struct Started {
   int ranks;
   std::string transport;
+  std::vector<double> milliseconds;  // of each of kSteps
 };
 
-absl::StatusOr<Started> StartOnce(const BenchOptions& options, Steps& steps) {
-  Stopwatch watch;
+absl::StatusOr<Started> StartOnce(const BenchOptions& options) {
+  std::vector<double> milliseconds;
+  Clock::time_point start = Clock::now();
+  const auto lap = [&] {
+    const Clock::time_point now = Clock::now();
+    milliseconds.push_back(std::chrono::duration<double, std::milli>(now - start).count());
+    start = now;
+  };
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
-  watch.Lap(steps.executor);
+  lap();
   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor, options.barrier));
-  watch.Lap(steps.barrier);
+  lap();
   LOCKSTEP_RETURN_IF_ERROR(
       SumOnce(*executor, [&](Worker& worker, const Tensor& tensor) -> absl::Status {
         LOCKSTEP_RETURN_IF_ERROR(barrier->communicator(worker.rank()).AllReduce(tensor, tensor));
         if (options.spoil) options.spoil(worker.rank(), tensor);
         return absl::OkStatus();
       }));
-  watch.Lap(steps.sum);
-  if (options.peer != BenchPeer::kNone) LOCKSTEP_RETURN_IF_ERROR(StartNccl(*executor, steps));
-  return Started{executor->world_size(), std::string(barrier->transport())};
+  lap();
+  if (options.peer != BenchPeer::kNone) {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto nccl, NcclPeer::Create(*executor, /*symmetric=*/false));
+    lap();
+    LOCKSTEP_RETURN_IF_ERROR(SumOnce(*executor, [&](Worker& worker, const Tensor& tensor) {
+      return nccl->Queue(worker, CollectiveKind::kAllReduce, ReduceOp::kSum, tensor, tensor);
+    }));
+    lap();
+  }
+  return Started{executor->world_size(), std::string(barrier->transport()), milliseconds};
 }
 
 }  // namespace
 
 absl::Status BenchStartup(const BenchOptions& options) {
-  Steps steps;
-  Started group;
-  for (int round = 0; round < 1 + kRounds; ++round) {
-    LOCKSTEP_ASSIGN_OR_RETURN(group, StartOnce(options, steps));
+  // The first finds nothing loaded.
+  LOCKSTEP_ASSIGN_OR_RETURN(const Started first, StartOnce(options));
+  std::vector<std::vector<double>> later(first.milliseconds.size());
+  for (int round = 0; round < kRounds; ++round) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Started again, StartOnce(options));
+    for (std::size_t i = 0; i < later.size(); ++i) later[i].push_back(again.milliseconds[i]);
   }
   Report report(
-      options.json, absl::StrCat("startup, ", group.ranks, " ranks, transport ", group.transport),
+      options.json, absl::StrCat("startup, ", first.ranks, " ranks, transport ", first.transport),
       {{"", 28, "name"}, {"first (ms)", 12, "first_ms", 3}, {"later (ms)", 12, "later_ms", 3}},
-      {{"benchmark", "startup"}, {"ranks", group.ranks}, {"transport", group.transport}},
+      {{"benchmark", "startup"}, {"ranks", first.ranks}, {"transport", first.transport}},
       {absl::StrCat("later: median of ", kRounds, " more starts in the same process")});
-  for (const Step* step : steps.measured())
-    report.Add({{"name", step->name}, {"first_ms", step->first()}, {"later_ms", step->later()}});
+  for (std::size_t i = 0; i < later.size(); ++i) {
+    report.Add({{"name", kSteps[i]},
+                {"first_ms", first.milliseconds[i]},
+                {"later_ms", Summarize(later[i]).p50}});
+  }
   return report.Finish();
 }
 
