@@ -40,7 +40,7 @@ EDITS = {
         Mutant('if (!results.back().good()) absl::StrAppend(&failures,', 'if (false) absl::StrAppend(&failures,'),
     ],
     "tools/lockstep/bench/collective_data.cc": [
-        Mutant("static_cast<T>(sum / ranks)", "static_cast<T>(static_cast<T>(sum) / ranks)"),
+        Mutant("exact / ranks : exact", "static_cast<T>(exact) / ranks : exact"),
         Mutant("return kind == CollectiveKind::kAllReduce ? 2 * others : others;",
                "return kind == CollectiveKind::kAllReduce ? others : others;"),
         Mutant("return InputAt<T>(op, static_cast<int>(index / part), part * rank + index % part);",

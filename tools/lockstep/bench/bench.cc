@@ -10,15 +10,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "lockstep/tools/lockstep/bench/beside.h"
+#include "lockstep/tools/lockstep/bench/collective_data.h"
 
 namespace lockstep::tools {
-namespace {
-
-constexpr CollectiveKind kCollectives[] = {
-    CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter, CollectiveKind::kAllGather,
-    CollectiveKind::kBroadcast, CollectiveKind::kAllToAll};
-
-}  // namespace
 
 double Percentile(const std::vector<double>& sorted, double share) {
   const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(sorted.size())));
@@ -41,7 +35,7 @@ const std::vector<const char*> kBenchNames = {
 
 absl::Status Bench(const std::string& name, const BenchOptions& options) {
   const BusyThreads beside(options.busy);
-  for (const CollectiveKind kind : kCollectives) {
+  for (const CollectiveKind kind : kMovingKinds) {
     if (name != Name(kind)) continue;
     if (!options.tune) return BenchCollective(kind, options);
     if (kind == CollectiveKind::kAllReduce) return TuneAllReduce(options);

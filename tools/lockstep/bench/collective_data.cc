@@ -5,9 +5,14 @@
 #include <type_traits>
 
 #include "absl/numeric/int128.h"
+#include "lockstep/runtime/check_tensors.h"
 
 namespace lockstep::tools {
 namespace {
+
+using internal::Compute;
+using internal::Load;
+using internal::Store;
 
 // Every bit of the result depends on every bit of both arguments.
 std::uint64_t Mixed(int rank, std::int64_t index) {
@@ -17,63 +22,31 @@ std::uint64_t Mixed(int rank, std::int64_t index) {
   return bits ^ bits >> 32;
 }
 
+// Holds every sum and average exactly: integers in 128 bits, floats in float64.
 template <typename T>
-T IntegerReducedAt(ReduceOp op, int ranks, std::int64_t index) {
-  T first = InputAt<T>(op, 0, index);
-  absl::int128 sum = first;
-  auto product = static_cast<std::uint64_t>(first);
-  T least = first;
-  T greatest = first;
-  for (int rank = 1; rank < ranks; ++rank) {
-    const T value = InputAt<T>(op, rank, index);
-    sum += value;
-    product *= static_cast<std::uint64_t>(value);
-    least = std::min(least, value);
-    greatest = std::max(greatest, value);
-  }
-  switch (op) {
-    case ReduceOp::kSum:
-      return static_cast<T>(sum);  // modulo 2^32 or 2^64, as the product
-    case ReduceOp::kAverage:
-      return static_cast<T>(sum / ranks);
-    case ReduceOp::kProduct:
-      return static_cast<T>(product);
-    case ReduceOp::kMin:
-      return least;
-    case ReduceOp::kMax:
-      break;
-  }
-  return greatest;
-}
+using Exact = std::conditional_t<std::is_integral_v<T>, absl::int128, double>;
 
-template <typename T>
-double ToDouble(T value) {
-  if constexpr (std::is_floating_point_v<T>) {
-    return value;
-  } else {
-    return value.ToFloat();
-  }
+double Product(double a, double b) { return a * b; }
+absl::int128 Product(absl::int128 a, absl::int128 b) {
+  return static_cast<absl::int128>(static_cast<absl::uint128>(a) * static_cast<absl::uint128>(b));
 }
 
 // Rounded once, from the type that T's sums are taken in.
-template <typename T, typename Compute>
-T RoundTo(Compute value) {
-  if constexpr (std::is_same_v<T, Compute>) {
-    return value;
-  } else {
-    return T::FromFloat(value);
-  }
+template <typename T>
+T RoundTo(Compute<T> value) {
+  T rounded;
+  Store(rounded, value);
+  return rounded;
 }
 
 template <typename T>
-T FloatReducedAt(ReduceOp op, int ranks, std::int64_t index) {
-  using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  double exact = ToDouble(InputAt<T>(op, 0, index));
+T ReducedAt(ReduceOp op, int ranks, std::int64_t index) {
+  Exact<T> exact = Load(InputAt<T>(op, 0, index));
   for (int rank = 1; rank < ranks; ++rank) {
-    const double value = ToDouble(InputAt<T>(op, rank, index));
+    const Exact<T> value = Load(InputAt<T>(op, rank, index));
     switch (op) {
       case ReduceOp::kProduct:
-        exact *= value;
+        exact = Product(exact, value);
         break;
       case ReduceOp::kMin:
         exact = std::min(exact, value);
@@ -87,16 +60,12 @@ T FloatReducedAt(ReduceOp op, int ranks, std::int64_t index) {
         break;
     }
   }
-  const auto result = static_cast<Compute>(exact);
-  return RoundTo<T>(op == ReduceOp::kAverage ? result / static_cast<Compute>(ranks) : result);
-}
-
-template <typename T>
-T ReducedAt(ReduceOp op, int ranks, std::int64_t index) {
   if constexpr (std::is_integral_v<T>) {
-    return IntegerReducedAt<T>(op, ranks, index);
+    // Modulo 2^32 or 2^64.
+    return static_cast<T>(op == ReduceOp::kAverage ? exact / ranks : exact);
   } else {
-    return FloatReducedAt<T>(op, ranks, index);
+    const auto result = static_cast<Compute<T>>(exact);
+    return RoundTo<T>(op == ReduceOp::kAverage ? result / static_cast<Compute<T>>(ranks) : result);
   }
 }
 
@@ -130,8 +99,7 @@ T InputAt(ReduceOp op, int rank, std::int64_t index) {
     const std::int64_t turn = index * 11 + rank * 13;
     const double factor = std::ldexp(turn % 5 == 0 ? -1 : 1, static_cast<int>(turn % 3) - 1);
     const double value = op == ReduceOp::kProduct ? factor : static_cast<double>(turn % 7 - 2);
-    using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
-    return RoundTo<T>(static_cast<Compute>(value));
+    return RoundTo<T>(static_cast<Compute<T>>(value));
   }
 }
 

@@ -8,6 +8,11 @@
 
 namespace lockstep::tools {
 
+/// Those that move data.
+inline constexpr CollectiveKind kMovingKinds[] = {
+    CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter, CollectiveKind::kAllGather,
+    CollectiveKind::kBroadcast, CollectiveKind::kAllToAll};
+
 /// One size of one collective: how many elements a rank gives and gets, and what nccl-tests counts
 /// as its size.
 struct CollectiveSize {

@@ -1,5 +1,7 @@
 #include "lockstep/tools/lockstep/check/episode_plan.h"
 
+#include "lockstep/tools/lockstep/bench/collective_data.h"
+
 namespace lockstep::tools {
 
 absl::string_view Name(Mishap mishap) {
@@ -15,17 +17,12 @@ bool MustTimeOut(Mishap mishap) {
 }
 
 EpisodePlan PlanEpisode(std::uint64_t seed, int world_size) {
-  constexpr CollectiveKind kKinds[] = {CollectiveKind::kAllReduce, CollectiveKind::kReduceScatter,
-                                       CollectiveKind::kAllGather, CollectiveKind::kBroadcast,
-                                       CollectiveKind::kAllToAll};
-  constexpr ReduceOp kOps[] = {ReduceOp::kSum, ReduceOp::kAverage, ReduceOp::kProduct,
-                               ReduceOp::kMin, ReduceOp::kMax};
   std::mt19937_64 random(seed);
   EpisodePlan plan;
   for (int i = 1 + Draw(random, 6); i > 0; --i) {
-    plan.calls.push_back({.kind = kKinds[Draw(random, 5)],
+    plan.calls.push_back({.kind = kMovingKinds[Draw(random, 5)],
                           .dtype = kAllDTypes[Draw(random, 6)],
-                          .op = kOps[Draw(random, 5)],
+                          .op = kAllReduceOps[Draw(random, 5)],
                           .in_place = Draw(random, 2) == 0,
                           .bytes = 512 << Draw(random, 6)});
   }
