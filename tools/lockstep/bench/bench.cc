@@ -1,6 +1,7 @@
 #include "lockstep/tools/lockstep/bench/bench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -27,6 +28,13 @@ Times Summarize(std::vector<double> microseconds) {
           .min = microseconds.front(),
           .p50 = Percentile(microseconds, 0.5),
           .p99 = Percentile(microseconds, 0.99)};
+}
+
+absl::StatusOr<double> TimeEach(int repeats, absl::FunctionRef<absl::Status()> call) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(call());
+  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
+  return took.count() / repeats;
 }
 
 const std::vector<const char*> kBenchNames = {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/executor.h"
 
@@ -67,6 +68,9 @@ struct Times {
 Times Summarize(std::vector<double> microseconds);
 /// The smallest value that at least that share of the sorted values do not exceed (nearest rank).
 double Percentile(const std::vector<double>& sorted, double share);
+
+/// Microseconds of each of `repeats` calls, made one after the other; or the first error.
+absl::StatusOr<double> TimeEach(int repeats, absl::FunctionRef<absl::Status()> call);
 
 /// The names that `lockstep bench` takes: the collectives, "barrier", "executor", "startup", "mlp"
 /// and "limits".

@@ -11,11 +11,6 @@ BusyThreads::BusyThreads(int count) {
   }
 }
 
-BusyThreads::~BusyThreads() {
-  stop_.store(true, std::memory_order_relaxed);
-  for (std::thread& thread : threads_) thread.join();
-}
-
 absl::Status AtOnce(int count, absl::FunctionRef<absl::Status(int)> run) {
   std::vector<absl::Status> statuses(static_cast<std::size_t>(count));
   std::vector<std::thread> threads;

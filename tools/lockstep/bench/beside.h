@@ -15,13 +15,13 @@ namespace lockstep::tools {
 class BusyThreads {
  public:
   explicit BusyThreads(int count);
-  ~BusyThreads();
+  ~BusyThreads() { stop_.store(true, std::memory_order_relaxed); }
   BusyThreads(const BusyThreads&) = delete;
   BusyThreads& operator=(const BusyThreads&) = delete;
 
  private:
   std::atomic<bool> stop_{false};
-  std::vector<std::thread> threads_;
+  std::vector<std::jthread> threads_;
 };
 
 /// Calls run(0) to run(count - 1), each on a thread of its own, all at once. Returns the first

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <barrier>
-#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -17,8 +16,6 @@
 
 namespace lockstep::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 7;
 
@@ -68,11 +65,9 @@ absl::StatusOr<double> TimeMeetings(Executor& executor, int repeats,
                                     const std::function<absl::Status(int)>& meet) {
   std::vector<double> microseconds(static_cast<std::size_t>(executor.world_size()));
   LOCKSTEP_RETURN_IF_ERROR(executor.Run([&](Worker& worker) -> absl::Status {
-    LOCKSTEP_RETURN_IF_ERROR(meet(worker.rank()));
-    const Clock::time_point start = Clock::now();
-    for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(meet(worker.rank()));
-    microseconds[worker.rank()] =
-        std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
+    const auto meet_here = [&] { return meet(worker.rank()); };
+    LOCKSTEP_RETURN_IF_ERROR(meet_here());
+    LOCKSTEP_ASSIGN_OR_RETURN(microseconds[worker.rank()], TimeEach(repeats, meet_here));
     return absl::OkStatus();
   }));
   return *std::max_element(microseconds.begin(), microseconds.end());
@@ -90,7 +85,6 @@ class ConditionVariablePool {
       stopping_ = true;
     }
     start_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
   }
   void Run() {
     std::unique_lock lock(mutex_);
@@ -118,7 +112,7 @@ class ConditionVariablePool {
   std::uint64_t work_ = 0;
   std::size_t pending_ = 0;
   bool stopping_ = false;
-  std::vector<std::thread> threads_;
+  std::vector<std::jthread> threads_;
 };
 
 // One group's ranks, and everything at which they can meet.
@@ -190,20 +184,15 @@ absl::Status BenchBarrier(const BenchOptions& options) {
 absl::Status BenchExecutor(const BenchOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options.executor));
   ConditionVariablePool pool(executor->world_size());
-  const auto timed = [](int repeats, auto run) -> absl::StatusOr<double> {
-    const Clock::time_point start = Clock::now();
-    for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(run());
-    return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
-  };
   return Compete("executor", options, *executor,
                  {{"Executor::Run",
                    [&](int repeats) {
-                     return timed(repeats, [&] {
+                     return TimeEach(repeats, [&] {
                        return executor->Run([](Worker&) { return absl::OkStatus(); });
                      });
                    }},
                   {"condition-variable pool", [&](int repeats) {
-                     return timed(repeats, [&] {
+                     return TimeEach(repeats, [&] {
                        pool.Run();
                        return absl::OkStatus();
                      });

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -25,29 +24,18 @@
 namespace lockstep::tools {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-// Both sides get the same memory: aligned to cache lines, in large pages where that pays.
-struct Buffer {
-  std::shared_ptr<void> memory;
-  std::size_t count;
-  float* data() const { return static_cast<float*>(memory.get()); }
-  std::size_t size() const { return count; }
-};
-using Buffers = std::vector<Buffer>;
-
-Buffers MakeBuffers(int ranks, std::size_t count) {
-  static const std::shared_ptr<MemoryPool> pool = *MemoryPool::Create(Stream());
-  Buffers buffers;
-  for (int rank = 0; rank < ranks; ++rank) {
-    buffers.push_back({*pool->Allocate(static_cast<std::int64_t>(count * sizeof(float))), count});
-  }
-  return buffers;
-}
-
 constexpr int kRounds = 7;
 
-double MicrosecondsEach(Clock::time_point start, int repeats) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
+// One per rank. Both sides get the same memory: aligned to cache lines, in large pages where that
+// pays.
+using Buffers = std::vector<Tensor>;
+
+Buffers MakeBuffers(int ranks, std::int64_t count) {
+  static const Worker worker = *Worker::Adopt(0, 1, Device::Cpu());
+  Buffers buffers;
+  for (int rank = 0; rank < ranks; ++rank)
+    buffers.push_back(*worker.Empty({count}, DType::kFloat32));
+  return buffers;
 }
 
 // A barrier of sleeping processes: it takes no core from those being measured.
@@ -60,14 +48,15 @@ void SleepUntilAllAreHere() {
   }
 }
 
-double MeasureMpi(int count, int repeats, const Buffer& in, const Buffer& out) {
-  for (int i = 0; i < 5; ++i)
-    MPI_Allreduce(in.data(), out.data(), count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+double MeasureMpi(int repeats, const Tensor& in, const Tensor& out) {
+  const auto sum = [&] {
+    MPI_Allreduce(in.data<float>(), out.data<float>(), static_cast<int>(in.size()), MPI_FLOAT,
+                  MPI_SUM, MPI_COMM_WORLD);
+    return absl::OkStatus();
+  };
+  *TimeEach(5, sum);
   MPI_Barrier(MPI_COMM_WORLD);
-  const Clock::time_point start = Clock::now();
-  for (int i = 0; i < repeats; ++i)
-    MPI_Allreduce(in.data(), out.data(), count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-  double mine = MicrosecondsEach(start, repeats);
+  const double mine = *TimeEach(repeats, sum);
   double slowest = 0;
   MPI_Allreduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
   return slowest;
@@ -78,82 +67,76 @@ double MeasureRanks(Executor& executor, CollectiveBarrier& barrier, int repeats,
                     const std::function<absl::Status(int)>& work) {
   std::vector<double> times(static_cast<std::size_t>(executor.world_size()));
   const absl::Status status = executor.Run([&](Worker& worker) -> absl::Status {
-    for (int i = 0; i < 5; ++i) LOCKSTEP_RETURN_IF_ERROR(work(worker.rank()));
+    const auto work_here = [&] { return work(worker.rank()); };
+    LOCKSTEP_RETURN_IF_ERROR(TimeEach(5, work_here).status());
     LOCKSTEP_RETURN_IF_ERROR(barrier.communicator(worker.rank()).Barrier());
-    const Clock::time_point start = Clock::now();
-    for (int i = 0; i < repeats; ++i) LOCKSTEP_RETURN_IF_ERROR(work(worker.rank()));
-    times[worker.rank()] = MicrosecondsEach(start, repeats);
+    LOCKSTEP_ASSIGN_OR_RETURN(times[worker.rank()], TimeEach(repeats, work_here));
     return absl::OkStatus();
   });
   LOCKSTEP_CHECK(status.ok());
   return *std::max_element(times.begin(), times.end());
 }
 
-double MeasureLockstep(Executor& executor, CollectiveBarrier& barrier, int repeats, Buffers& in,
-                       Buffers& out) {
+double MeasureLockstep(Executor& executor, CollectiveBarrier& barrier, int repeats,
+                       const Buffers& in, const Buffers& out) {
   return MeasureRanks(executor, barrier, repeats, [&](int rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    const auto count = static_cast<std::int64_t>(in[r].size());
-    return barrier.communicator(rank).AllReduce(
-        Tensor::View(in[r].data(), {count}, DType::kFloat32),
-        Tensor::View(out[r].data(), {count}, DType::kFloat32));
+    return barrier.communicator(rank).AllReduce(in[rank], out[rank]);
   });
 }
 
-double MeasureBound(Executor& executor, CollectiveBarrier& barrier, int repeats, Buffers& in,
-                    Buffers& out, bool streaming) {
+double MeasureBound(Executor& executor, CollectiveBarrier& barrier, int repeats, const Buffers& in,
+                    const Buffers& out, bool streaming) {
   return MeasureRanks(executor, barrier, repeats, [&](int rank) {
     const auto ranks = static_cast<std::int64_t>(in.size());
-    const auto count = static_cast<std::int64_t>(in[0].size());
-    const std::int64_t begin = count * rank / ranks;
-    const std::int64_t end = count * (rank + 1) / ranks;
+    const std::int64_t begin = in[0].size() * rank / ranks;
+    const std::int64_t end = in[0].size() * (rank + 1) / ranks;
     std::vector<const void*> inputs;
     std::vector<void*> outputs;
-    for (const Buffer& buffer : in) inputs.push_back(buffer.data() + begin);
-    for (const Buffer& buffer : out) outputs.push_back(buffer.data() + begin);
+    for (const Tensor& tensor : in) inputs.push_back(tensor.data<float>() + begin);
+    for (const Tensor& tensor : out) outputs.push_back(tensor.data<float>() + begin);
     internal::ReduceTree(DType::kFloat32, ReduceOp::kSum, inputs, outputs, end - begin, streaming);
     return absl::OkStatus();
   });
 }
 
-bool AllRight(const Buffer& out, int ranks) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
+float InputAt(int rank, std::int64_t index) { return static_cast<float>(index % 13 + rank); }
+
+bool AllRight(const Tensor& out, int ranks) {
+  for (std::int64_t i = 0; i < out.size(); ++i) {
     float expected = 0;
-    for (int rank = 0; rank < ranks; ++rank)
-      expected += static_cast<float>(i % 13 + static_cast<std::size_t>(rank));
-    if (out.data()[i] != expected) return false;
+    for (int rank = 0; rank < ranks; ++rank) expected += InputAt(rank, i);
+    if (out.data<float>()[i] != expected) return false;
   }
   return true;
 }
 
-Buffers MakeInputs(int ranks, std::size_t count) {
+Buffers MakeInputs(int ranks, std::int64_t count) {
   Buffers in = MakeBuffers(ranks, count);
-  for (std::size_t rank = 0; rank < in.size(); ++rank) {
-    for (std::size_t i = 0; i < count; ++i) in[rank].data()[i] = static_cast<float>(i % 13 + rank);
+  for (int rank = 0; rank < ranks; ++rank) {
+    for (std::int64_t i = 0; i < count; ++i) in[rank].data<float>()[i] = InputAt(rank, i);
   }
   return in;
 }
 
-// One line of the table. Returns whether all results were right.
-bool MeasureSize(std::size_t bytes, int process, int ranks, Executor* executor,
-                 CollectiveBarrier* barrier) {
-  const std::size_t count = bytes / sizeof(float);
+// Adds a row to the report of process 0. Returns whether all results were right.
+bool MeasureSize(std::int64_t bytes, int process, int ranks, Executor* executor,
+                 CollectiveBarrier* barrier, Report* report) {
+  const std::int64_t count = bytes / static_cast<std::int64_t>(sizeof(float));
   const int repeats = static_cast<int>(std::clamp(2e8 / static_cast<double>(bytes), 20.0, 20000.0));
-  Buffers in = MakeInputs(ranks, count);
-  Buffers out = MakeBuffers(ranks, count);
+  const Buffers in = MakeInputs(ranks, count);
+  const Buffers out = MakeBuffers(ranks, count);
   std::vector<double> mpi;
   std::vector<double> ours;
   std::vector<double> bound;
   bool right = true;
   for (int round = 0; round < kRounds; ++round) {
-    const auto mine = static_cast<std::size_t>(process);
     SleepUntilAllAreHere();
-    mpi.push_back(MeasureMpi(static_cast<int>(count), repeats, in[mine], out[mine]));
-    right = right && AllRight(out[mine], ranks);
+    mpi.push_back(MeasureMpi(repeats, in[process], out[process]));
+    right = right && AllRight(out[process], ranks);
     if (process == 0) {
-      for (const Buffer& buffer : out) std::fill_n(buffer.data(), count, -1.0f);
+      for (const Tensor& tensor : out) std::fill_n(tensor.data<float>(), count, -1.0f);
       ours.push_back(MeasureLockstep(*executor, *barrier, repeats, in, out));
-      for (const Buffer& buffer : out) right = right && AllRight(buffer, ranks);
+      for (const Tensor& tensor : out) right = right && AllRight(tensor, ranks);
       bound.push_back(
           std::min(MeasureBound(*executor, *barrier, repeats, in, out, /*streaming=*/false),
                    MeasureBound(*executor, *barrier, repeats, in, out, /*streaming=*/true)));
@@ -162,10 +145,13 @@ bool MeasureSize(std::size_t bytes, int process, int ranks, Executor* executor,
   }
   if (process == 0) {
     const double us = Summarize(ours).p50;
-    std::printf("%12zu %12.2f %12.2f %12.2f %10.2f %10.2f  %s\n", bytes, Summarize(mpi).p50, us,
-                Summarize(bound).p50, Summarize(mpi).p50 / us, Summarize(bound).p50 / us,
-                right ? "right" : "WRONG");
-    std::fflush(stdout);
+    report->Add({{"size_bytes", bytes},
+                 {"mpi_us", Summarize(mpi).p50},
+                 {"ours_us", us},
+                 {"bound_us", Summarize(bound).p50},
+                 {"mpi_over_ours", Summarize(mpi).p50 / us},
+                 {"bound_over_ours", Summarize(bound).p50 / us},
+                 {"right", right ? "right" : "WRONG"}});
   }
   return right;
 }
@@ -173,22 +159,31 @@ bool MeasureSize(std::size_t bytes, int process, int ranks, Executor* executor,
 bool MeasureAll(int process, int ranks) {
   std::unique_ptr<Executor> executor;
   std::unique_ptr<CollectiveBarrier> barrier;
+  std::unique_ptr<Report> report;
   if (process == 0) {
     executor = *Executor::Create({.world_size = ranks});
     barrier = *CollectiveBarrier::Create(*executor);
     char version[MPI_MAX_LIBRARY_VERSION_STRING];
     int length = 0;
     MPI_Get_library_version(version, &length);
-    std::printf(
-        "# all_reduce, float32 sum, %d ranks, median of %d alternating rounds\n# %s\n# %s\n", ranks,
-        kRounds, MachineLine().c_str(),
-        std::string(version, std::strcspn(version, "\n")).c_str());  // MPICH tells all of its build
-    std::printf("#%11s %12s %12s %12s %10s %10s\n", "size (B)", "MPI (us)", "ours (us)",
-                "bound (us)", "MPI/ours", "bound/ours");
+    const std::string title = absl::StrCat("all_reduce, float32 sum, ", ranks, " ranks, median of ",
+                                           kRounds, " alternating rounds");
+    report.reset(new Report(/*json=*/false, title,
+                            {{"size (B)", 12, "size_bytes"},
+                             {"MPI (us)", 12, "mpi_us"},
+                             {"ours (us)", 12, "ours_us"},
+                             {"bound (us)", 12, "bound_us"},
+                             {"MPI/ours", 10, "mpi_over_ours"},
+                             {"bound/ours", 10, "bound_over_ours"},
+                             {"", 6, "right"}},
+                            {},
+                            // MPICH tells all of its build.
+                            {std::string(version, std::strcspn(version, "\n"))}));
   }
   bool right = true;
-  for (std::size_t bytes = 1024; bytes <= (std::size_t{16} << 20); bytes *= 4) {
-    right = MeasureSize(bytes, process, ranks, executor.get(), barrier.get()) && right;
+  for (std::int64_t bytes = 1024; bytes <= 16 << 20; bytes *= 4) {
+    right =
+        MeasureSize(bytes, process, ranks, executor.get(), barrier.get(), report.get()) && right;
   }
   return right;
 }
