@@ -1,8 +1,8 @@
 #include "lockstep/tools/lockstep/info.h"
 
-#include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "lockstep/collective/collective_barrier.h"
 #include "lockstep/runtime/pinning.h"
@@ -49,24 +49,21 @@ const char* Version() { return LOCKSTEP_VERSION; }
 absl::Status Info(const Executor::Options& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(auto executor, Executor::Create(options));
   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
-  const std::string devices = absl::StrJoin(
-      executor->rank_devices(), ", ",
-      [](std::string* text, const Device& device) { text->append(device.ToString()); });
-  std::printf("lockstep   %s\n", Version());
-  std::printf("built with %s\n", BuiltWith().c_str());
-  std::printf("machine    %s\n", MachineLine().c_str());
-  std::printf("devices    %s\n", DevicesHere().c_str());
-  std::printf("ranks      %d, on %s\n", executor->world_size(), devices.c_str());
-  std::printf("transport  %s, because %s\n", std::string(barrier->transport()).c_str(),
-              std::string(barrier->transport_reason()).c_str());
-  std::printf("group      %.1f MiB on each rank's device, %.1f MiB pinned for it\n",
-              static_cast<double>(barrier->device_bytes(0)) / (1 << 20),
-              static_cast<double>(barrier->pinned_bytes(0)) / (1 << 20));
+  absl::PrintF("lockstep   %s\n", Version());
+  absl::PrintF("built with %s\n", BuiltWith());
+  absl::PrintF("machine    %s\n", MachineLine());
+  absl::PrintF("devices    %s\n", DevicesHere());
+  absl::PrintF("ranks      %d, on %s\n", executor->world_size(),
+               DeviceList(executor->rank_devices()));
+  absl::PrintF("transport  %s, because %s\n", barrier->transport(), barrier->transport_reason());
+  absl::PrintF("group      %.1f MiB on each rank's device, %.1f MiB pinned for it\n",
+               static_cast<double>(barrier->device_bytes(0)) / (1 << 20),
+               static_cast<double>(barrier->pinned_bytes(0)) / (1 << 20));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<PeerLink> links,
                             MeasurePeerLinks(executor->rank_devices()));
   const char* label = "peers";
   for (const PeerLink& link : links)
-    std::printf("%-10s %s\n", std::exchange(label, ""), ToString(link).c_str());
+    absl::PrintF("%-10s %s\n", std::exchange(label, ""), ToString(link));
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/check/check.h"
@@ -97,14 +98,13 @@ int ExitCode(const absl::Status& status) {
 int RunVerb(const Verb& verb, const Arguments& arguments) {
   for (const std::string& argument : arguments) {
     if (argument != "--help" && argument != "-h") continue;
-    std::printf("lockstep %s%s [FLAGS]: %s\n\n%s", verb.name, verb.arguments, verb.summary,
-                DescribeFlags(verb.flags).c_str());
+    absl::PrintF("lockstep %s%s [FLAGS]: %s\n\n%s", verb.name, verb.arguments, verb.summary,
+                 DescribeFlags(verb.flags));
     return 0;
   }
   auto others = ParseFlags(arguments, verb.flags);
   const absl::Status status = others.ok() ? verb.run(*others) : others.status();
-  if (!status.ok())
-    std::fprintf(stderr, "lockstep %s: %s\n", verb.name, std::string(status.message()).c_str());
+  if (!status.ok()) absl::FPrintF(stderr, "lockstep %s: %s\n", verb.name, status.message());
   return ExitCode(status);
 }
 
@@ -115,15 +115,15 @@ int Main(const Arguments& arguments) {
     return arguments.empty() ? 2 : 0;
   }
   if (arguments[0] == "--version" || arguments[0] == "version") {
-    std::printf("lockstep %s\n", Version());
+    absl::PrintF("lockstep %s\n", Version());
     return 0;
   }
   for (const Verb& verb : kVerbs) {
     if (arguments[0] == verb.name) return RunVerb(verb, {arguments.begin() + 1, arguments.end()});
   }
-  std::fprintf(stderr,
-               "lockstep: unknown verb \"%s\"; there are train, bench, check, info and help\n",
-               arguments[0].c_str());
+  absl::FPrintF(stderr,
+                "lockstep: unknown verb \"%s\"; there are train, bench, check, info and help\n",
+                arguments[0]);
   return 2;
 }
 
@@ -140,8 +140,8 @@ int Finish(int exit_code) {
   const bool lost = std::ferror(stdout) != 0;
   const bool closed = std::fclose(stdout) == 0;
   if (closed && !lost) return exit_code;
-  std::fprintf(stderr, "lockstep: the results could not be written to stdout%s%s\n",
-               closed ? "" : ": ", closed ? "" : std::strerror(errno));
+  absl::FPrintF(stderr, "lockstep: the results could not be written to stdout%s%s\n",
+                closed ? "" : ": ", closed ? "" : std::strerror(errno));
   return exit_code == 0 ? 1 : exit_code;
 }
 

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "lockstep/runtime/pinning.h"
 
 namespace lockstep::tools {
@@ -66,6 +67,12 @@ absl::Status Report::Finish() const {
   if (wrong == 0) return absl::OkStatus();
   return absl::DataLossError(
       absl::StrCat(document_["benchmark"].get<std::string>(), ": ", wrong, " elements were wrong"));
+}
+
+std::string DeviceList(absl::Span<const Device> devices) {
+  return absl::StrJoin(devices, ", ", [](std::string* text, const Device& device) {
+    text->append(device.ToString());
+  });
 }
 
 std::string MachineLine() {

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "lockstep/runtime/status.h"
+#include "absl/types/span.h"
+#include "lockstep/runtime/device.h"
 #include "nlohmann/json.hpp"
 
 namespace lockstep::tools {
@@ -44,6 +45,9 @@ class Report {
   const std::vector<Column> columns_;
   nlohmann::json document_;
 };
+
+/// "cuda:0, cuda:1".
+std::string DeviceList(absl::Span<const Device> devices);
 
 /// One line about this machine: processor, usable cores, build type.
 std::string MachineLine();

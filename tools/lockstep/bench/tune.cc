@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "absl/strings/str_format.h"
 #include "lockstep/tools/lockstep/bench/device_timer.h"
 #include "lockstep/tools/lockstep/bench/measure_collective.h"
 
@@ -28,27 +29,27 @@ class Tuner {
                                               const std::vector<std::int64_t>& sizes) {
     options_.barrier.tuning = tuning;
     LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(executor_, options_.barrier));
-    std::printf("# %9lld %6d %6d %6d ", static_cast<long long>(tuning.max_lines_bytes),
-                tuning.lines_blocks, tuning.lines_threads, tuning.push_blocks);
+    absl::PrintF("# %9d %6d %6d %6d ", tuning.max_lines_bytes, tuning.lines_blocks,
+                 tuning.lines_threads, tuning.push_blocks);
     std::vector<double> times;
     for (const std::int64_t bytes : sizes) {
       LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveRow row,
                                 MeasureCollective(CollectiveKind::kAllReduce, options_, executor_,
                                                   *barrier, nullptr, bytes));
       times.push_back(row.times.p50);
-      std::printf(" %9.2f", row.times.p50);
+      absl::PrintF(" %9.2f", row.times.p50);
       std::fflush(stdout);
     }
-    std::printf("\n");
+    absl::PrintF("\n");
     return times;
   }
 
   // The candidate whose times have the smallest geometric mean: each size counts alike.
   absl::StatusOr<AllReduceTuning> Best(const std::vector<AllReduceTuning>& candidates,
                                        const std::vector<std::int64_t>& sizes) {
-    std::printf("# %9s %6s %6s %6s  us at", "lines up", "blocks", "of", "push");
-    for (const std::int64_t bytes : sizes) std::printf(" %lld", static_cast<long long>(bytes));
-    std::printf("\n");
+    absl::PrintF("# %9s %6s %6s %6s  us at", "lines up", "blocks", "of", "push");
+    for (const std::int64_t bytes : sizes) absl::PrintF(" %d", bytes);
+    absl::PrintF("\n");
     AllReduceTuning best = candidates[0];
     double least = HUGE_VAL;
     for (const AllReduceTuning& candidate : candidates) {
@@ -85,11 +86,8 @@ std::vector<AllReduceTuning> LinesCandidates() {
   std::vector<AllReduceTuning> candidates;
   for (const int threads : {128, 256, 512}) {
     for (const int blocks : {66, 132, 264}) {
-      AllReduceTuning tuning;
-      tuning.max_lines_bytes = kMaxLinesBytes;
-      tuning.lines_threads = threads;
-      tuning.lines_blocks = blocks;
-      candidates.push_back(tuning);
+      candidates.push_back(
+          {.max_lines_bytes = kMaxLinesBytes, .lines_blocks = blocks, .lines_threads = threads});
     }
   }
   return candidates;
@@ -97,12 +95,8 @@ std::vector<AllReduceTuning> LinesCandidates() {
 
 std::vector<AllReduceTuning> PushCandidates() {
   std::vector<AllReduceTuning> candidates;
-  for (const int blocks : {32, 64, 96, 132}) {
-    AllReduceTuning tuning;
-    tuning.max_lines_bytes = 0;
-    tuning.push_blocks = blocks;
-    candidates.push_back(tuning);
-  }
+  for (const int blocks : {32, 64, 96, 132})
+    candidates.push_back({.max_lines_bytes = 0, .push_blocks = blocks});
   return candidates;
 }
 
@@ -113,8 +107,8 @@ absl::Status TuneAllReduce(const BenchOptions& options) {
   if (executor->rank_devices()[0].is_cpu() || executor->world_size() < 2) {
     return absl::InvalidArgumentError("--tune: it needs ranks on two GPUs or more");
   }
-  std::printf("# all_reduce, %d ranks, graph\n# %s\n", executor->world_size(),
-              GpuLine(executor->rank_devices()).c_str());
+  absl::PrintF("# all_reduce, %d ranks, graph\n# %s\n", executor->world_size(),
+               GpuLine(executor->rank_devices()));
   Tuner tuner(*executor, options);
   LOCKSTEP_ASSIGN_OR_RETURN(
       AllReduceTuning best,
@@ -125,13 +119,12 @@ absl::Status TuneAllReduce(const BenchOptions& options) {
                                                           64 * kMegabyte, 256 * kMegabyte}));
   best.push_blocks = push.push_blocks;
   LOCKSTEP_ASSIGN_OR_RETURN(best.max_lines_bytes, tuner.Crossover(best));
-  std::printf(
-      "AllReduceTuning{.max_lines_bytes = %lld,\n"
+  absl::PrintF(
+      "AllReduceTuning{.max_lines_bytes = %d,\n"
       "                .lines_blocks = %d,\n"
       "                .push_blocks = %d,\n"
       "                .lines_threads = %d}\n",
-      static_cast<long long>(best.max_lines_bytes), best.lines_blocks, best.push_blocks,
-      best.lines_threads);
+      best.max_lines_bytes, best.lines_blocks, best.push_blocks, best.lines_threads);
   return absl::OkStatus();
 }
 
