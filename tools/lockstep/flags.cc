@@ -5,6 +5,7 @@
 
 #include "absl/flags/flag.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
 #include "lockstep/tools/lockstep/flag_values.h"
@@ -107,15 +108,10 @@ namespace {
 absl::Status OneOf(absl::string_view flag, absl::string_view value,
                    std::initializer_list<absl::string_view> right) {
   if (std::find(right.begin(), right.end(), value) != right.end()) return absl::OkStatus();
-  std::string text = absl::StrCat(AsGiven(flag, value), ": it must be ");
-  for (auto word = right.begin(); word != right.end(); ++word) {
-    absl::StrAppend(&text,
-                    word == right.begin()     ? ""
-                    : word + 1 == right.end() ? " or "
-                                              : ", ",
-                    *word);
-  }
-  return absl::InvalidArgumentError(text);
+  const auto* const last = right.end() - 1;
+  return absl::InvalidArgumentError(absl::StrCat(AsGiven(flag, value), ": it must be ",
+                                                 absl::StrJoin(right.begin(), last, ", "), " or ",
+                                                 *last));
 }
 
 // The flag's value as `parse` reads it, or its error behind the flag as it was given.
