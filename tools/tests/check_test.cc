@@ -208,7 +208,7 @@ TEST_CASE("an abort that fails no barrier is found out, and so is one that somet
     barrier.Abort(absl::CancelledError("something else"));
   });
   CHECK(testing::Says(failed.status(), "something else"));
-  CHECK(MeasureAbortLatency(3, 0, 20)->samples == 40);
+  CHECK(MeasureAbortLatency(3, 0, 20)->size() == 40);
 }
 
 }  // namespace

@@ -7,10 +7,8 @@
 #include <chrono>
 #include <random>
 #include <thread>
-#include <vector>
 
 #include "absl/strings/match.h"
-#include "lockstep/tools/lockstep/bench/bench.h"
 
 namespace lockstep::tools {
 namespace {
@@ -48,7 +46,7 @@ constexpr char kMeasured[] = "aborted to be measured";
 
 void AbortOnce(CollectiveBarrier& barrier) { barrier.Abort(absl::CancelledError(kMeasured)); }
 
-absl::StatusOr<AbortLatency> MeasureAbortLatency(
+absl::StatusOr<std::vector<double>> MeasureAbortLatency(
     int world_size, int cores, int aborts, const std::function<void(CollectiveBarrier&)>& abort) {
   const CoreLimit limit(cores);
   LOCKSTEP_ASSIGN_OR_RETURN(
@@ -82,11 +80,7 @@ absl::StatusOr<AbortLatency> MeasureAbortLatency(
     LOCKSTEP_RETURN_IF_ERROR(barrier->Reset());
   }
   std::sort(all.begin(), all.end());
-  return AbortLatency{.samples = static_cast<std::int64_t>(all.size()),
-                      .p50 = Percentile(all, 0.5),
-                      .p99 = Percentile(all, 0.99),
-                      .p999 = Percentile(all, 0.999),
-                      .max = all.back()};
+  return all;
 }
 
 }  // namespace lockstep::tools

@@ -1,8 +1,9 @@
 #include "lockstep/tools/lockstep/check/check.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <numeric>
 
+#include "absl/strings/str_format.h"
 #include "lockstep/runtime/pinning.h"
 #include "lockstep/tools/lockstep/check/abort_latency.h"
 #include "lockstep/tools/lockstep/check/campaign.h"
@@ -34,32 +35,30 @@ absl::Status CheckAborts(const CheckOptions& options) {
                  {"bound (us)", 11, "bound_us", 0}},
                 {{"check", "aborts"}});
   for (const Case& one : cases) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const AbortLatency latency,
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<double> latencies,
                               MeasureAbortLatency(one.world_size, one.cores, kAborts));
     report.Add({{"ranks", one.world_size},
                 {"cores", one.cores},
-                {"samples", latency.samples},
-                {"p50_us", latency.p50},
-                {"p99_us", latency.p99},
-                {"p999_us", latency.p999},
-                {"max_us", latency.max},
+                {"samples", latencies.size()},
+                {"p50_us", Percentile(latencies, 0.5)},
+                {"p99_us", Percentile(latencies, 0.99)},
+                {"p999_us", Percentile(latencies, 0.999)},
+                {"max_us", latencies.back()},
                 {"bound_us", one.bound_us}});
   }
   return report.Finish();
 }
 
 Json Row(int world_size, const CampaignResult& result) {
-  std::int64_t survived = 0;
-  std::int64_t happened = 0;
-  for (int kind = static_cast<int>(Mishap::kError); kind < kNumMishaps; ++kind) {
-    happened += result.happened[kind];
-    survived += result.survived[kind];
-  }
+  const auto of_faults = [](const std::array<std::int64_t, kNumMishaps>& by_mishap) {
+    const auto* const first = by_mishap.begin() + static_cast<int>(Mishap::kError);
+    return std::accumulate(first, by_mishap.end(), std::int64_t{0});
+  };
   return {{"ranks", world_size},
           {"episodes", result.episodes},
           {"good_rounds", result.good_rounds},
-          {"faults", happened},
-          {"survived", survived},
+          {"faults", of_faults(result.happened)},
+          {"survived", of_faults(result.survived)},
           {"split_verdicts", result.split_verdicts},
           {"wrong_results", result.wrong_results},
           {"hangs", result.hangs},
@@ -114,8 +113,8 @@ absl::Status CheckCampaign(const CheckOptions& options) {
   const Json by_mishap = ByMishap(results);
   for (const Json& row : by_mishap) {
     if (options.json) break;
-    std::printf("%20s: %lld, survived %lld\n", row["mishap"].get<std::string>().c_str(),
-                row["happened"].get<long long>(), row["survived"].get<long long>());
+    absl::PrintF("%20s: %d, survived %d\n", row["mishap"].get<std::string>(),
+                 row["happened"].get<std::int64_t>(), row["survived"].get<std::int64_t>());
   }
   report.document()["mishaps"] = by_mishap;
   LOCKSTEP_RETURN_IF_ERROR(report.Finish());
