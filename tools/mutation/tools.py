@@ -29,7 +29,7 @@ EDITS = {
         Mutant("(descriptors > before.descriptors)", "(descriptors > before.descriptors + 1000)"),
         Mutant("happened == survived && split_verdicts == 0", "split_verdicts == 0"),
         Mutant("result.hangs += absl::IsDeadlineExceeded(ran);", "result.hangs += absl::IsInternal(ran);"),
-        Mutant("MustTimeOut(plan.mishap) ? hasty : patient", "MustTimeOut(plan.mishap) ? patient : hasty"),
+        Mutant("times_out ? hasty : patient", "times_out ? patient : hasty"),
     ],
     "tools/lockstep/check/episode.cc": [
         Mutant("absl::IsDeadlineExceeded(outcome.cause) != MustTimeOut(plan.mishap)",

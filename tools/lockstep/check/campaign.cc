@@ -1,11 +1,12 @@
 #include "lockstep/tools/lockstep/check/campaign.h"
 
-#include <dirent.h>
 #include <sys/mman.h>
 
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <random>
@@ -13,6 +14,7 @@
 #include <thread>
 
 #include "lockstep/tests/harness/child_process.h"
+#include "lockstep/tools/lockstep/bench/group.h"
 
 namespace lockstep::tools {
 namespace {
@@ -52,10 +54,9 @@ struct Resources {
       if (name == "Threads:") now.threads = value;
       if (name == "VmRSS:") now.memory_bytes = value << 10;
     }
-    if (DIR* const folder = opendir("/proc/self/fd"); folder != nullptr) {
-      while (readdir(folder) != nullptr) ++now.descriptors;
-      closedir(folder);
-    }
+    std::error_code error;
+    const std::filesystem::directory_iterator open_files("/proc/self/fd", error);
+    now.descriptors = std::distance(begin(open_files), end(open_files));
     return now;
   }
 
@@ -105,25 +106,13 @@ void Add(const EpisodePlan& plan, std::uint64_t seed, const EpisodeFindings& fin
   }
 }
 
-// Ranks, and a group of them with this time-out.
-struct Group {
-  absl::Duration timeout;
-  std::unique_ptr<Executor> executor;
-  std::unique_ptr<CollectiveBarrier> barrier;
-
-  static absl::StatusOr<Group> Create(int world_size, absl::Duration timeout) {
-    Group group{.timeout = timeout, .executor{}, .barrier{}};
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        group.executor, Executor::Create({.devices = {Device::Cpu()}, .world_size = world_size}));
-    LOCKSTEP_ASSIGN_OR_RETURN(group.barrier,
-                              CollectiveBarrier::Create(*group.executor, {.timeout = timeout}));
-    return group;
-  }
-};
-
 absl::Status RunEpisodes(const CampaignOptions& options, Counts& counts) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const Group hasty, Group::Create(options.world_size, kShort));
-  LOCKSTEP_ASSIGN_OR_RETURN(const Group patient, Group::Create(options.world_size, kLong));
+  BenchOptions bench;
+  bench.executor.world_size = options.world_size;
+  bench.barrier.timeout = kShort;
+  LOCKSTEP_ASSIGN_OR_RETURN(const BenchGroup hasty, BenchGroup::Create(bench));
+  bench.barrier.timeout = kLong;
+  LOCKSTEP_ASSIGN_OR_RETURN(const BenchGroup patient, BenchGroup::Create(bench));
   const Clock::time_point end = Clock::now() + absl::ToChronoNanoseconds(options.length);
   const std::int64_t& episodes = counts.result.episodes;
   Resources before;
@@ -133,8 +122,10 @@ absl::Status RunEpisodes(const CampaignOptions& options, Counts& counts) {
     if (episodes == options.warm_up) before = Resources::Now();
     EpisodePlan plan = PlanEpisode(seed, options.world_size);
     plan.spoil = options.spoil;
-    const Group& group = MustTimeOut(plan.mishap) ? hasty : patient;
-    Add(plan, seed, RunEpisode(plan, *group.executor, *group.barrier, group.timeout), counts);
+    const bool times_out = MustTimeOut(plan.mishap);
+    const BenchGroup& group = times_out ? hasty : patient;
+    const absl::Duration timeout = times_out ? kShort : kLong;
+    Add(plan, seed, RunEpisode(plan, *group.executor, *group.barrier, timeout), counts);
   }
   counts.result.leaks = Resources::WhenThreadsAre(before.threads).GrownSince(before);
   if (counts.result.leaks > 0)
