@@ -35,6 +35,7 @@ EDITS = {
         Mutant("absl::IsDeadlineExceeded(outcome.cause) != MustTimeOut(plan.mishap)",
                "absl::IsDeadlineExceeded(outcome.cause) && MustTimeOut(plan.mishap)"),
         Mutant("findings.wrong_results += rank.wrong_results();", "findings.wrong_results = rank.wrong_results();"),
+        Mutant("wrong_results_ += wrong > 0;", "wrong_results_ = wrong > 0;"),
     ],
     "tools/lockstep/check/check.cc": [
         Mutant('if (!results.back().good()) absl::StrAppend(&failures,', 'if (false) absl::StrAppend(&failures,'),
@@ -45,9 +46,6 @@ EDITS = {
                "return kind == CollectiveKind::kAllReduce ? others : others;"),
         Mutant("return InputAt<T>(op, static_cast<int>(index / part), part * rank + index % part);",
                "return InputAt<T>(op, static_cast<int>(index / part), index % part);"),
-    ],
-    "tools/lockstep/check/episode_rank.cc": [
-        Mutant("wrong_results_ += wrong > 0;", "wrong_results_ = wrong > 0;"),
     ],
     "tools/lockstep/flag_values.cc": [
         Mutant("!std::isnan(value)", "true"),
@@ -63,6 +61,8 @@ EDITS = {
     ],
     "tools/lockstep/train/idx.cc": [
         Mutant("(static_cast<float>(pixel) / 255.0f - kMean) / kDeviation", "static_cast<float>(pixel) / 255.0f - kMean"),
+        Mutant("if (available_ == 0 && between_members_) break;", "if (between_members_) break;"),
+        Mutant('if (available_ == 0) return Broken("it ends too early");', "if (available_ == 0) { left = 0; return absl::OkStatus(); }"),
     ],
     "tools/lockstep/main.cc": [
         Mutant("if (closed && !lost) return exit_code;", "if (closed) return exit_code;"),
@@ -97,10 +97,6 @@ EDITS = {
         Mutant("loss * static_cast<double>(rows) / static_cast<double>(images)",
                "loss * static_cast<double>(options_.batch) / static_cast<double>(images)"),
         Mutant("correct += result.num_correct;", "correct = result.num_correct;"),
-    ],
-    "tools/lockstep/train/unpacked_file.cc": [
-        Mutant("if (available_ == 0 && between_members_) break;", "if (between_members_) break;"),
-        Mutant('if (available_ == 0) return Broken("it ends too early");', "if (available_ == 0) { left = 0; return absl::OkStatus(); }"),
     ],
     "tools/lockstep/train/verify.cc": [
         Mutant("return std::isnan(a) || a > b ? a : b;", "return std::max(a, b);"),

@@ -1,5 +1,5 @@
 // How long work on a stream takes, and which GPUs and CUDA these are. A build without CUDA
-// has the same functions (device_timer_absent.cc).
+// has the same functions (cuda_absent.cc).
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_BENCH_DEVICE_TIMER_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_BENCH_DEVICE_TIMER_H_
 

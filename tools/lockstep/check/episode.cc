@@ -1,34 +1,151 @@
 #include "lockstep/tools/lockstep/check/episode.h"
 
+#include <pthread.h>
+
+#include <algorithm>
+#include <random>
+#include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
-#include "lockstep/tools/lockstep/check/episode_rank.h"
+#include "lockstep/tools/lockstep/bench/rank_bench.h"
 
 namespace lockstep::tools {
 namespace {
 
-// Threads that are not ranks and abort at random moments.
-class Aborters {
+// Makes the calls of a plan, with its mishap if it is this rank's, and keeps every verdict. Run by
+// the rank's thread; read when the Run is over. The arguments must outlive it.
+class EpisodeRank {
  public:
-  Aborters(const EpisodePlan& plan, CollectiveBarrier& barrier) {
-    if (plan.mishap != Mishap::kAborts) return;
-    std::mt19937_64 random(plan.seed + 1000);
-    for (int i = 1 + Draw(random, 3); i > 0; --i) {
-      threads_.emplace_back([&barrier, wait = absl::Microseconds(Draw(random, 400)), i] {
-        absl::SleepFor(wait);
-        barrier.Abort(absl::CancelledError(absl::StrCat("planned: abort ", i)));
-      });
+  // The text of a planned error or exception.
+  static constexpr char kPlanned[] = "planned: the task fails";
+
+  EpisodeRank(const EpisodePlan& plan, CollectiveBarrier& barrier, absl::Duration timeout, int rank)
+      : plan_(plan),
+        barrier_(barrier),
+        timeout_(timeout),
+        random_(plan.seed + static_cast<std::uint64_t>(rank)) {}
+
+  absl::Status Run(Worker& worker) {
+    Communicator& comm = barrier_.communicator(worker.rank());
+    const bool mine = worker.rank() == plan_.rank;
+    for (int i = 0; i < static_cast<int>(plan_.calls.size()); ++i) {
+      const EpisodeCall& call = plan_.calls[i];
+      DelayAtRandom();
+      if (mine && i == plan_.at) {
+        LOCKSTEP_RETURN_IF_ERROR(CallWithMishap(worker, comm, call));
+      } else {
+        LOCKSTEP_RETURN_IF_ERROR(Record(comm, CallAndCheck(worker, comm, call)));
+      }
+      if (left_) return absl::OkStatus();
     }
-  }
-  void Join() {
-    for (std::thread& thread : threads_) thread.join();
+    return mine && plan_.mishap == Mishap::kExtra ? Record(comm, comm.Barrier()) : absl::OkStatus();
   }
 
+  // One per call that returned.
+  const std::vector<absl::Status>& verdicts() const { return verdicts_; }
+  int wrong_results() const { return wrong_results_; }
+  // Whether a call on the failed group was not refused.
+  bool worked_on() const { return worked_on_; }
+
  private:
-  std::vector<std::thread> threads_;
+  // Makes ranks arrive in varying orders: at once, or after running or sleeping for a while.
+  void DelayAtRandom() {
+    const int how = Draw(random_, 8);
+    if (how == 0) absl::SleepFor(absl::Microseconds(Draw(random_, 300)));
+    for (int turns = how < 3 ? Draw(random_, 20) : 0; turns > 0; --turns) std::this_thread::yield();
+  }
+
+  absl::Status CallWithMishap(Worker& worker, Communicator& comm, EpisodeCall call) {
+    switch (plan_.mishap) {
+      case Mishap::kLate:
+        absl::SleepFor(std::min(timeout_ / 8, absl::Milliseconds(6)));
+        break;
+      case Mishap::kError:
+        return absl::DataLossError(kPlanned);
+      case Mishap::kException:
+        throw std::runtime_error(kPlanned);
+      case Mishap::kThreadEnds:
+        pthread_exit(nullptr);
+      case Mishap::kNeverArrives:
+      case Mishap::kTooLate:
+        while (barrier_.status().ok()) absl::SleepFor(timeout_ / 16);
+        left_ = plan_.mishap == Mishap::kNeverArrives;
+        if (left_) return absl::OkStatus();
+        break;
+      case Mishap::kWrongCount:
+        call.bytes += static_cast<std::int64_t>(SizeOf(call.dtype)) * comm.world_size();
+        break;
+      case Mishap::kWrongDtype:
+        call.dtype = call.dtype == DType::kFloat32 ? DType::kInt32 : DType::kFloat32;
+        break;
+      case Mishap::kWrongReduction:
+        call.kind = CollectiveKind::kAllReduce;
+        call.op = call.op == ReduceOp::kMin ? ReduceOp::kMax : ReduceOp::kMin;
+        break;
+      case Mishap::kWrongKind:
+        return Record(comm, comm.Barrier());
+      case Mishap::kNullPointer: {
+        const Tensor nothing = Tensor::View(nullptr, {16}, DType::kFloat32, worker.device());
+        return Record(comm, comm.AllReduce(nothing, nothing));
+      }
+      case Mishap::kSkips:
+        return absl::OkStatus();
+      case Mishap::kNone:
+      case Mishap::kExtra:
+      case Mishap::kAborts:
+        break;
+    }
+    return Record(comm, CallAndCheck(worker, comm, call));
+  }
+
+  absl::Status CallAndCheck(Worker& worker, Communicator& comm, const EpisodeCall& call) {
+    BenchOptions options;
+    options.dtype = call.dtype;
+    options.op = call.op;
+    options.in_place = call.in_place;
+    options.spoil = plan_.spoil;
+    RankBench bench(call.kind, options, worker,
+                    SizeFor(call.kind, call.bytes, call.dtype, comm.world_size()));
+    LOCKSTEP_ASSIGN_OR_RETURN(const CollectiveBuffers buffers, bench.MakeBuffers());
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t wrong, bench.CountWrong(buffers, [&] {
+      return bench.Queue(comm, buffers);
+    }));
+    wrong_results_ += wrong > 0;
+    return absl::OkStatus();
+  }
+
+  absl::Status Record(Communicator& comm, absl::Status verdict) {
+    verdicts_.push_back(verdict);
+    if (!verdict.ok()) worked_on_ = comm.Barrier().ok();
+    return verdict;
+  }
+
+  const EpisodePlan& plan_;
+  CollectiveBarrier& barrier_;
+  const absl::Duration timeout_;
+  std::mt19937_64 random_;
+  bool left_ = false;
+  std::vector<absl::Status> verdicts_;
+  int wrong_results_ = 0;
+  bool worked_on_ = false;
 };
+
+// Threads that are not ranks and abort at random moments.
+std::vector<std::jthread> StartAborters(const EpisodePlan& plan, CollectiveBarrier& barrier) {
+  std::vector<std::jthread> threads;
+  if (plan.mishap != Mishap::kAborts) return threads;
+  std::mt19937_64 random(plan.seed + 1000);
+  for (int i = 1 + Draw(random, 3); i > 0; --i) {
+    threads.emplace_back([&barrier, wait = absl::Microseconds(Draw(random, 400)), i] {
+      absl::SleepFor(wait);
+      barrier.Abort(absl::CancelledError(absl::StrCat("planned: abort ", i)));
+    });
+  }
+  return threads;
+}
 
 bool MustFail(Mishap mishap) {
   return mishap != Mishap::kNone && mishap != Mishap::kLate && mishap != Mishap::kAborts;
@@ -79,10 +196,11 @@ Outcome Execute(const EpisodePlan& plan, Executor& executor, CollectiveBarrier& 
   Outcome outcome;
   for (int rank = 0; rank < executor.world_size(); ++rank)
     outcome.ranks.emplace_back(plan, barrier, timeout, rank);
-  Aborters aborters(plan, barrier);
-  outcome.ran =
-      executor.Run([&](Worker& worker) { return outcome.ranks[worker.rank()].Run(worker); });
-  aborters.Join();
+  {
+    const std::vector<std::jthread> aborters = StartAborters(plan, barrier);
+    outcome.ran =
+        executor.Run([&](Worker& worker) { return outcome.ranks[worker.rank()].Run(worker); });
+  }
   outcome.cause = barrier.status();
   return outcome;
 }

@@ -1,10 +1,13 @@
 #include "lockstep/tools/lockstep/train/idx.h"
 
 #include <sys/stat.h>
+#include <zlib.h>
 
 #include <algorithm>
-
-#include "lockstep/tools/lockstep/train/unpacked_file.h"
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 
 namespace lockstep::tools {
 namespace {
@@ -15,6 +18,135 @@ constexpr std::size_t kMaxAxes = 4;
 // Fashion-MNIST's own mean and deviation, of pixels in [0, 1].
 constexpr float kMean = 0.2860f;
 constexpr float kDeviation = 0.3530f;
+
+constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr std::uint8_t kGzipMagic[] = {0x1F, 0x8B};
+// zlib: the largest window, and the wrapper is gzip's.
+constexpr int kGzipWindowBits = 15 + 16;
+
+absl::Status Unreadable(const std::string& path, absl::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", why));
+}
+
+// The bytes of a file, decompressed while reading if it is gzip.
+//
+// The first two bytes decide whether a file is gzip (RFC 1952), not its name. It must then be one
+// or more members, each complete and with the right checksum, and nothing else: trailing bytes
+// that gzip(1) would ignore, such as the zeros of a tape archive, are an error here.
+class UnpackedFile {
+ public:
+  // kNotFound: there is none. kInvalidArgument: not a regular file, or not readable.
+  static absl::StatusOr<UnpackedFile> Open(const std::string& path) {
+    struct stat info;
+    if (stat(path.c_str(), &info) != 0) {
+      const absl::Status status = Unreadable(path, std::strerror(errno));
+      return errno == ENOENT ? absl::NotFoundError(status.message()) : status;
+    }
+    if (S_ISDIR(info.st_mode)) return Unreadable(path, "is a directory; an IDX file is needed");
+    if (!S_ISREG(info.st_mode))
+      return Unreadable(path, "is not a regular file; an IDX file is needed");
+    UnpackedFile file;
+    file.path_ = path;
+    file.file_.reset(std::fopen(path.c_str(), "rb"));
+    if (file.file_ == nullptr) return Unreadable(path, std::strerror(errno));
+    file.buffer_.resize(kBufferBytes);
+    LOCKSTEP_RETURN_IF_ERROR(file.Refill());
+    if (file.available_ >= sizeof(kGzipMagic) &&
+        std::equal(std::begin(kGzipMagic), std::end(kGzipMagic), file.next_)) {
+      LOCKSTEP_RETURN_IF_ERROR(file.BeginGzip());
+    }
+    return file;
+  }
+
+  // Reads up to `length` bytes and returns how many: fewer only at the end of the file.
+  // kInvalidArgument: broken gzip, or it cannot be read.
+  absl::StatusOr<std::size_t> Read(std::uint8_t* to, std::size_t length) {
+    std::size_t left = length;
+    while (left > 0) {
+      LOCKSTEP_RETURN_IF_ERROR(Refill());
+      if (inflate_ != nullptr) {
+        if (available_ == 0 && between_members_) break;
+        LOCKSTEP_RETURN_IF_ERROR(Inflate(to, left));
+        continue;
+      }
+      if (available_ == 0) break;
+      const std::size_t step = std::min(left, available_);
+      std::memcpy(to, next_, step);
+      to += step;
+      left -= step;
+      next_ += step;
+      available_ -= step;
+    }
+    return length - left;
+  }
+
+ private:
+  struct CloseFile {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  struct EndInflate {
+    void operator()(z_stream* stream) const {
+      inflateEnd(stream);
+      delete stream;
+    }
+  };
+
+  UnpackedFile() = default;
+  // Reads on once everything read has been used. At the end of the file nothing is available.
+  absl::Status Refill() {
+    if (available_ > 0) return absl::OkStatus();
+    next_ = buffer_.data();
+    errno = 0;
+    available_ = std::fread(next_, 1, buffer_.size(), file_.get());
+    return std::ferror(file_.get()) == 0 ? absl::OkStatus()
+                                         : Unreadable(path_, std::strerror(errno));
+  }
+
+  absl::Status BeginGzip() {
+    auto stream = std::make_unique<z_stream>();
+    if (inflateInit2(stream.get(), kGzipWindowBits) != Z_OK)
+      return absl::ResourceExhaustedError(absl::StrCat(path_, ": no memory to unpack it"));
+    inflate_.reset(stream.release());
+    return absl::OkStatus();
+  }
+
+  absl::Status Inflate(std::uint8_t*& to, std::size_t& left) {
+    if (available_ == 0) return Broken("it ends too early");
+    z_stream& stream = *inflate_;
+    if (between_members_ && inflateReset(&stream) != Z_OK) return Broken("zlib cannot go on");
+    const bool begins_another = between_members_;
+    const auto room = static_cast<uInt>(std::min<std::size_t>(left, 1 << 20));
+    stream.next_in = next_;
+    stream.avail_in = static_cast<uInt>(available_);
+    stream.next_out = to;
+    stream.avail_out = room;
+    const int result = inflate(&stream, Z_NO_FLUSH);
+    next_ = stream.next_in;
+    available_ = stream.avail_in;
+    to += room - stream.avail_out;
+    left -= room - stream.avail_out;
+    between_members_ = result == Z_STREAM_END;
+    if (result == Z_OK || result == Z_STREAM_END) return absl::OkStatus();
+    return Broken(begins_another          ? "what comes after its last member is no other"
+                  : stream.msg != nullptr ? stream.msg
+                                          : zError(result));
+  }
+
+  absl::Status Broken(absl::string_view how) const {
+    return Unreadable(
+        path_, absl::StrCat("cannot be unpacked: ", how, "; a whole gzip or plain file is needed"));
+  }
+
+  std::string path_;
+  std::unique_ptr<std::FILE, CloseFile> file_;
+  std::vector<std::uint8_t> buffer_;
+  // The part of buffer_ that has not been used yet.
+  std::uint8_t* next_ = nullptr;
+  std::size_t available_ = 0;
+  // Null for a plain file.
+  std::unique_ptr<z_stream, EndInflate> inflate_;
+  bool between_members_ = false;
+};
 
 absl::Status Bad(const std::string& path, absl::string_view found, absl::string_view right) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", found, "; ", right));

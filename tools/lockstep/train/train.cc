@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "lockstep/tools/lockstep/report.h"
-#include "lockstep/tools/lockstep/train/training_run.h"
 #include "lockstep/tools/lockstep/train/verify.h"
 #include "nlohmann/json.hpp"
 
@@ -29,14 +29,13 @@ class Progress {
     shown_ = now;
     if (!terminal_) {
       if (now > 0)
-        std::fprintf(stderr, "%sepoch %d of %d: %3d %%, loss %.4f\n", label_.c_str(), epoch,
-                     epochs_, now * 10, loss);
+        absl::FPrintF(stderr, "%sepoch %d of %d: %3d %%, loss %.4f\n", label_, epoch, epochs_,
+                      now * 10, loss);
       return;
     }
     const std::string bar = std::string(static_cast<std::size_t>(now), '#') +
                             std::string(static_cast<std::size_t>(50 - now), '.');
-    std::fprintf(stderr, "\r%sepoch %d of %d [%s] loss %.4f ", label_.c_str(), epoch, epochs_,
-                 bar.c_str(), loss);
+    absl::FPrintF(stderr, "\r%sepoch %d of %d [%s] loss %.4f ", label_, epoch, epochs_, bar, loss);
   }
   // Clears the bar, so that a line of the table can take its place.
   void Clear() {
@@ -53,19 +52,16 @@ class Progress {
 };
 
 void PrintHead(const TrainOptions& options, int ranks, const Dataset& train, const Dataset& test) {
-  std::printf("# %lld training images, %lld test images of %lld pixels from %s\n",
-              static_cast<long long>(train.num_images), static_cast<long long>(test.num_images),
-              static_cast<long long>(train.num_pixels), options.data.c_str());
-  std::printf("# %d ranks on %s, hidden %lld, %s, %s\n", ranks,
-              options.executor.devices.front().ToString().c_str(),
-              static_cast<long long>(options.hidden), std::string(Name(options.dtype)).c_str(),
-              options.adamw ? "adamw" : "sgd");
-  std::printf("# %s\n", MachineLine().c_str());
-  if (!options.executor.devices.front().is_cpu()) {
-    std::printf("# shares of the host threads' time: reducing is queueing the sums there\n");
-  }
-  std::printf("#%5s %8s %10s %10s %10s %10s %10s\n", "epoch", "loss", "accuracy", "samples/s",
-              "computing", "reducing", "waiting");
+  const Device device = options.executor.devices.front();
+  absl::PrintF("# %d training images, %d test images of %d pixels from %s\n", train.num_images,
+               test.num_images, train.num_pixels, options.data);
+  absl::PrintF("# %d ranks on %s, hidden %d, %s, %s\n", ranks, device.ToString(), options.hidden,
+               Name(options.dtype), options.adamw ? "adamw" : "sgd");
+  absl::PrintF("# %s\n", MachineLine());
+  if (!device.is_cpu())
+    absl::PrintF("# shares of the host threads' time: reducing is queueing the sums there\n");
+  absl::PrintF("#%5s %8s %10s %10s %10s %10s %10s\n", "epoch", "loss", "accuracy", "samples/s",
+               "computing", "reducing", "waiting");
   std::fflush(stdout);
 }
 
@@ -121,14 +117,14 @@ absl::Status CheckData(const TrainOptions& options, const Dataset& train, const 
   return absl::OkStatus();
 }
 
-// How rank 0's progress is shown; its epochs are handed on.
-TrainingObserver Observe(Progress& progress, std::function<void(const EpochResult&)> on_epoch) {
+// Shows rank 0's progress, and its epochs if `print`.
+TrainingObserver Observe(Progress& progress, bool print) {
   return {.on_step = [&progress](int epoch, double share,
                                  double loss) { progress.Step(epoch, share, loss); },
           .on_epoch =
-              [&progress, on_epoch = std::move(on_epoch)](const EpochResult& epoch) {
+              [&progress, print](const EpochResult& epoch) {
                 progress.Clear();
-                on_epoch(epoch);
+                if (print) PrintEpoch(epoch);
               }};
 }
 
@@ -144,16 +140,13 @@ absl::Status Train(const TrainOptions& options) {
   Progress progress("", options);
   LOCKSTEP_ASSIGN_OR_RETURN(
       const TrainingResult result,
-      RunTraining(*executor, options, train, test, Observe(progress, [&](const EpochResult& epoch) {
-        if (!options.json) PrintEpoch(epoch);
-      })));
+      RunTraining(*executor, options, train, test, Observe(progress, !options.json)));
   nlohmann::json document = ToJson(options, ranks, result);
   absl::Status verified;
   if (options.verify) {
     Progress again("one rank, ", options);
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        const Difference found,
-        Verify(options, train, test, result, Observe(again, [](const EpochResult&) {})));
+    LOCKSTEP_ASSIGN_OR_RETURN(const Difference found, Verify(options, train, test, result,
+                                                             Observe(again, /*print=*/false)));
     const Difference allowed = LargestAllowed(options);
     verified = Judge(found, allowed);
     document["verify"] = ToJson(found, allowed);

@@ -2,8 +2,7 @@
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAIN_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAIN_H_
 
-#include "lockstep/runtime/status.h"
-#include "lockstep/tools/lockstep/train/train_options.h"
+#include "lockstep/tools/lockstep/train/training_run.h"
 
 namespace lockstep::tools {
 

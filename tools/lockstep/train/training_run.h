@@ -2,13 +2,32 @@
 #ifndef LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAINING_RUN_H_
 #define LOCKSTEP_TOOLS_LOCKSTEP_TRAIN_TRAINING_RUN_H_
 
+#include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
+#include "lockstep/runtime/elementwise.h"
+#include "lockstep/runtime/executor.h"
 #include "lockstep/tools/lockstep/train/idx.h"
-#include "lockstep/tools/lockstep/train/train_options.h"
 
 namespace lockstep::tools {
+
+/// What `lockstep train` is asked to do.
+struct TrainOptions {
+  Executor::Options executor;
+  std::int64_t hidden = 0;
+  int epochs = 0;
+  std::int64_t batch = 0;
+  bool adamw = false;
+  Activation activation = Activation::kRelu;
+  double learning_rate = 0;
+  DType dtype = DType::kFloat32;
+  std::uint64_t seed = 0;
+  std::string data;
+  bool json = false;
+  bool verify = false;
+};
 
 struct EpochResult {
   int epoch = 0;             // from 1

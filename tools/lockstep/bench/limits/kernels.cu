@@ -84,15 +84,11 @@ __global__ void FollowChainKernel(const volatile std::uint32_t* words, std::uint
 
 cudaError_t LaunchCopy(const void* in, void* out, std::int64_t bytes, int num_blocks,
                        cudaStream_t stream) {
-  CopyKernel<<<num_blocks, kThreads, 0, stream>>>(static_cast<const uint4*>(in),
-                                                  static_cast<uint4*>(out), bytes / 16);
-  return cudaGetLastError();
+  return Launch(CopyKernel, num_blocks, kThreads, stream, static_cast<const uint4*>(in),
+                static_cast<uint4*>(out), bytes / 16);
 }
 
-cudaError_t LaunchNothing(cudaStream_t stream) {
-  NothingKernel<<<1, 32, 0, stream>>>();
-  return cudaGetLastError();
-}
+cudaError_t LaunchNothing(cudaStream_t stream) { return Launch(NothingKernel, 1, 32, stream); }
 
 cudaError_t LaunchSumEight(const EightInputs& inputs, void* out, std::int64_t bytes, SumOrder order,
                            int num_blocks, cudaStream_t stream) {

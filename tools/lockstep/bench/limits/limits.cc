@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <functional>
 
-#include "absl/strings/str_join.h"
+#include "lockstep/collective/cuda/transports.h"
 #include "lockstep/runtime/cuda/error.h"
 #include "lockstep/runtime/cuda/guards.h"
 #include "lockstep/runtime/cuda/stream.h"
+#include "lockstep/runtime/random.h"
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
-#include "lockstep/tools/lockstep/bench/limits/order.h"
 #include "lockstep/tools/lockstep/bench/limits/pair.h"
 #include "lockstep/tools/lockstep/report.h"
 
@@ -22,22 +22,23 @@ using internal::cuda::DeviceGuard;
 constexpr std::int64_t kSizes[] = {64 << 20, 256 << 20};
 // The number of empty kernels in a graph that is replayed.
 constexpr int kEmptyKernels = 200;
+// Of each of the arrays that are summed.
+constexpr std::int64_t kSumBytes = 16 << 20;
+constexpr std::int64_t kSumCount = kSumBytes / static_cast<std::int64_t>(sizeof(BFloat16));
+// The arrays repeat with this period.
+constexpr std::int64_t kPeriod = 4096;
 
 // `bytes` is what one operation moves in each direction, 0 if it moves nothing.
-void Add(Report& report, absl::string_view name, const std::string& devices, std::int64_t bytes,
-         const Times& times) {
-  report.Add({{"name", std::string(name)},
-              {"devices", devices},
+absl::Status Add(Report& report, const char* name, const std::vector<Device>& devices,
+                 std::int64_t bytes, const absl::StatusOr<Times>& times) {
+  if (!times.ok()) return times.status();
+  report.Add({{"name", name},
+              {"devices", DeviceList(devices)},
               {"size_bytes", bytes},
-              {"p50_us", times.p50},
-              {"min_us", times.min},
-              {"gb_s", static_cast<double>(bytes) / times.p50 / 1e3}});
-}
-
-std::string Join(const std::vector<Device>& devices) {
-  return absl::StrJoin(devices, ", ", [](std::string* text, const Device& device) {
-    text->append(device.ToString());
-  });
+              {"p50_us", times->p50},
+              {"min_us", times->min},
+              {"gb_s", static_cast<double>(bytes) / times->p50 / 1e3}});
+  return absl::OkStatus();
 }
 
 // To and from pinned host memory at once, on all devices at once.
@@ -91,25 +92,104 @@ absl::StatusOr<Times> EmptyKernel(Device device) {
   return times;
 }
 
+// Two large numbers that cancel absorb the small ones between them: different ones in each order.
+BFloat16 ValueAt(int input, std::int64_t index) {
+  const std::int64_t role = (input * 3 + index) % 8;
+  if (role == 0 || role == 2) return BFloat16::FromFloat(role == 0 ? 0x1p27f : -0x1p27f);
+  const auto seed = static_cast<std::uint64_t>(input);
+  return BFloat16::FromFloat(2 * UniformAt(seed, static_cast<std::uint64_t>(index)) - 1);
+}
+
+BFloat16 SumAt(SumOrder order, std::int64_t index) {
+  float v[8];
+  for (int input = 0; input < 8; ++input) v[input] = ValueAt(input, index).ToFloat();
+  float sum = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+  if (order == SumOrder::kLeftToRight) {
+    sum = v[0];
+    for (int input = 1; input < 8; ++input) sum += v[input];
+  }
+  return BFloat16::FromFloat(sum);
+}
+
+absl::StatusOr<std::shared_ptr<void>> MakeInput(Device device, int input) {
+  std::vector<BFloat16> values(kSumCount);
+  for (std::int64_t i = 0; i < kPeriod; ++i) values[i] = ValueAt(input, i);
+  for (std::size_t i = kPeriod; i < values.size(); ++i) values[i] = values[i - kPeriod];
+  LOCKSTEP_ASSIGN_OR_RETURN(auto memory, DeviceMemory(device, kSumBytes));
+  const DeviceGuard guard(device);
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      device, cudaMemcpy(memory.get(), values.data(), kSumBytes, cudaMemcpyHostToDevice));
+  return memory;
+}
+
+absl::StatusOr<std::int64_t> CountWrong(Device device, const void* out, SumOrder order) {
+  std::vector<BFloat16> expected;
+  for (std::int64_t i = 0; i < kPeriod; ++i) expected.push_back(SumAt(order, i));
+  std::vector<BFloat16> found(kSumCount);
+  const DeviceGuard guard(device);
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(device,
+                                cudaMemcpy(found.data(), out, kSumBytes, cudaMemcpyDeviceToHost));
+  std::int64_t wrong = 0;
+  for (std::size_t i = 0; i < found.size(); ++i)
+    wrong += found[i].bits != expected[i % kPeriod].bits;
+  return wrong;
+}
+
+// Sums of eight bfloat16 arrays, as lockstep sums and as a loop does, in alternating rounds. Counts
+// the elements whose bits differ from those of the same sum on the host.
+absl::Status MeasureSumOrders(Device device, Report& report) {
+  constexpr const char* kNames[] = {"eight inputs, tree order", "eight inputs, left to right"};
+  constexpr SumOrder kOrders[] = {SumOrder::kTree, SumOrder::kLeftToRight};
+  std::shared_ptr<void> inputs[8];
+  EightInputs eight;
+  for (int i = 0; i < 8; ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(inputs[i], MakeInput(device, i));
+    eight.at[i] = inputs[i].get();
+  }
+  int processors = 0;
+  LOCKSTEP_RETURN_IF_CUDA_ERROR(
+      device, cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device.index()));
+  std::shared_ptr<void> outs[2];
+  LimitLanes lanes[2];
+  for (int i = 0; i < 2; ++i) {
+    LOCKSTEP_ASSIGN_OR_RETURN(outs[i], DeviceMemory(device, kSumBytes));
+    LOCKSTEP_RETURN_IF_ERROR(lanes[i].Add(
+        device, [eight, out = outs[i].get(), order = kOrders[i], processors](cudaStream_t stream) {
+          return LaunchSumEight(eight, out, kSumBytes, order, 4 * processors, stream);
+        }));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<Times> times,
+                            LimitLanes::MeasureInTurns({&lanes[0], &lanes[1]}));
+  std::int64_t wrong = report.document()["wrong"];
+  for (int i = 0; i < 2; ++i) {
+    // Eight arrays are read, and one is written.
+    LOCKSTEP_RETURN_IF_ERROR(Add(report, kNames[i], {device}, 9 * kSumBytes, times[i]));
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t more,
+                              CountWrong(device, outs[i].get(), kOrders[i]));
+    wrong += more;
+  }
+  report.document()["wrong"] = wrong;
+  return absl::OkStatus();
+}
+
 absl::Status MeasurePair(Device a, Device b, Report& report) {
-  LOCKSTEP_RETURN_IF_ERROR(LetReach(a, b));
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::EnablePeerAccess(a, b));
+  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::EnablePeerAccess(b, a));
   for (const std::int64_t bytes : kSizes) {
     LOCKSTEP_ASSIGN_OR_RETURN(const LimitPair pair, MakePair(a, b, bytes));
-    const std::string devices = Join(pair.both());
     for (const bool writes : {false, true}) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const Times times, KernelCopies(pair, writes));
-      Add(report, writes ? "kernel writes" : "kernel reads", devices, bytes, times);
+      LOCKSTEP_RETURN_IF_ERROR(Add(report, writes ? "kernel writes" : "kernel reads", {a, b}, bytes,
+                                   KernelCopies(pair, writes)));
     }
-    LOCKSTEP_ASSIGN_OR_RETURN(const Times engines, CopyEngines(pair));
-    Add(report, "copy engines", devices, bytes, engines);
+    LOCKSTEP_RETURN_IF_ERROR(Add(report, "copy engines", {a, b}, bytes, CopyEngines(pair)));
   }
   return absl::OkStatus();
 }
 
 absl::Status MeasureHostCopies(const std::vector<Device>& devices, Report& report) {
   for (const std::int64_t bytes : kSizes) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, HostCopies(devices, bytes));
-    Add(report, "pinned host copies", Join(devices), bytes, times);
+    LOCKSTEP_RETURN_IF_ERROR(
+        Add(report, "pinned host copies", devices, bytes, HostCopies(devices, bytes)));
   }
   return absl::OkStatus();
 }
@@ -117,17 +197,12 @@ absl::Status MeasureHostCopies(const std::vector<Device>& devices, Report& repor
 absl::Status MeasureAlone(Device device, Report& report) {
   LOCKSTEP_RETURN_IF_ERROR(MeasureHostCopies({device}, report));
   for (const std::int64_t bytes : kSizes) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const Times times, LocalCopy(device, bytes));
     // Local memory has no directions: what is read and what is written are added up.
-    Add(report, "local, read + write", device.ToString(), 2 * bytes, times);
+    LOCKSTEP_RETURN_IF_ERROR(
+        Add(report, "local, read + write", {device}, 2 * bytes, LocalCopy(device, bytes)));
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(const Times times, EmptyKernel(device));
-  Add(report, "empty kernel in graph", device.ToString(), 0, times);
-  LOCKSTEP_ASSIGN_OR_RETURN(const SumOrderTimes sums, MeasureSumOrders(device));
-  Add(report, "eight inputs, tree order", device.ToString(), sums.bytes, sums.tree);
-  Add(report, "eight inputs, left to right", device.ToString(), sums.bytes, sums.left_to_right);
-  report.document()["wrong"] = report.document()["wrong"].get<std::int64_t>() + sums.wrong;
-  return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(Add(report, "empty kernel in graph", {device}, 0, EmptyKernel(device)));
+  return MeasureSumOrders(device, report);
 }
 
 }  // namespace

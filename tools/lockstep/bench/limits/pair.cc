@@ -2,6 +2,7 @@
 
 #include "lockstep/collective/cuda/transports.h"
 #include "lockstep/tools/lockstep/bench/limits/kernels.h"
+#include "lockstep/tools/lockstep/bench/limits/peer_links.h"
 
 namespace lockstep::tools {
 namespace {
@@ -23,11 +24,6 @@ absl::Status AddCopy(const LimitPair& pair, int from, LimitLanes& lanes) {
 }
 
 }  // namespace
-
-absl::Status LetReach(Device a, Device b) {
-  LOCKSTEP_RETURN_IF_ERROR(internal::cuda::EnablePeerAccess(a, b));
-  return internal::cuda::EnablePeerAccess(b, a);
-}
 
 absl::StatusOr<LimitPair> MakePair(Device a, Device b, std::int64_t bytes) {
   LimitPair pair{.devices = {a, b}, .in = {}, .out = {}, .bytes = bytes};
@@ -66,13 +62,18 @@ absl::StatusOr<Times> CopyEngines(const LimitPair& pair) {
   return lanes.Measure();
 }
 
-absl::StatusOr<Times> OneWayCopy(const LimitPair& pair, int from, const LimitRounds& how) {
+namespace {
+
+// By a copy engine from devices[from] to the other, and nothing the other way.
+absl::StatusOr<Times> OneWayCopy(const LimitPair& pair, int from) {
   LimitLanes lanes;
   LOCKSTEP_RETURN_IF_ERROR(AddCopy(pair, from, lanes));
-  return lanes.Measure(how);
+  return lanes.Measure(kFewRounds);
 }
 
-absl::StatusOr<double> LoadLatency(const LimitPair& pair, int from, const LimitRounds& how) {
+// Nanoseconds of a load by devices[from] from the other's memory, which finds its line in that
+// GPU's second-level cache. For GPUs that reach each other. Overwrites the other's `in`.
+absl::StatusOr<double> LoadLatency(const LimitPair& pair, int from) {
   LOCKSTEP_CHECK(pair.bytes >= kChainBytes);
   const Device far = pair.devices[1 - from];
   auto* const chain = static_cast<std::uint32_t*>(pair.in[1 - from].get());
@@ -86,13 +87,34 @@ absl::StatusOr<double> LoadLatency(const LimitPair& pair, int from, const LimitR
   LOCKSTEP_RETURN_IF_ERROR(lanes.Add(pair.devices[from], [chain, end](cudaStream_t stream) {
     return LaunchFollowChain(chain, kHops, end, stream);
   }));
-  LOCKSTEP_ASSIGN_OR_RETURN(const Times times, lanes.Measure(how));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Times times, lanes.Measure(kFewRounds));
   std::uint32_t came_out = 0;
   LOCKSTEP_RETURN_IF_CUDA_ERROR(
       pair.devices[from], cudaMemcpy(&came_out, end, sizeof(came_out), cudaMemcpyDeviceToHost));
   if (came_out == 0) return times.p50 * 1e3 / kHops;
   return absl::DataLossError(absl::StrCat("load latency: a chain of loads from ", far.ToString(),
                                           " came out at ", came_out, " and not where it began"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<PeerLink>> MeasureLinksOf(Device a, Device b) {
+  constexpr std::int64_t kBytes = 64 << 20;
+  // As a group of the two does when it chooses its transport.
+  const absl::Status proof = internal::cuda::ProvePeerAccess({a, b}, /*spoil=*/false);
+  // Other errors are those of the devices, not of the way between them.
+  if (!proof.ok() && !absl::IsUnavailable(proof)) return proof;
+  LOCKSTEP_ASSIGN_OR_RETURN(const LimitPair pair, MakePair(a, b, kBytes));
+  std::vector<PeerLink> links;
+  for (int from = 0; from < 2; ++from) {
+    PeerLink& link =
+        links.emplace_back(PeerLink{pair.devices[from], pair.devices[1 - from], proof});
+    LOCKSTEP_ASSIGN_OR_RETURN(const Times copy, OneWayCopy(pair, from));
+    link.copy_gb_per_s = static_cast<double>(kBytes) / copy.p50 / 1e3;
+    if (!proof.ok()) continue;
+    LOCKSTEP_ASSIGN_OR_RETURN(link.load_ns, LoadLatency(pair, from));
+  }
+  return links;
 }
 
 }  // namespace lockstep::tools

@@ -1,4 +1,7 @@
+// A build without CUDA.
+#include "lockstep/tools/lockstep/bench/bench.h"
 #include "lockstep/tools/lockstep/bench/device_timer.h"
+#include "lockstep/tools/lockstep/bench/limits/peer_links.h"
 
 namespace lockstep::tools {
 
@@ -17,5 +20,13 @@ std::string CudaVersion() { return ""; }
 std::string CudaDriverVersion() { return "0.0"; }
 std::string GpuName(Device) { return "unknown GPU"; }
 std::string GpuLine(absl::Span<const Device>) { return ""; }
+
+absl::Status BenchLimits(const BenchOptions&) {
+  return absl::UnavailableError("limits: they are those of GPUs, and this build has no CUDA");
+}
+
+absl::StatusOr<std::vector<PeerLink>> MeasureLinksOf(Device, Device) {
+  return absl::UnavailableError("links: they are those of GPUs, and this build has no CUDA");
+}
 
 }  // namespace lockstep::tools
