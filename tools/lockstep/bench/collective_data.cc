@@ -27,6 +27,7 @@ template <typename T>
 using Exact = std::conditional_t<std::is_integral_v<T>, absl::int128, double>;
 
 double Product(double a, double b) { return a * b; }
+// Modulo 2^128.
 absl::int128 Product(absl::int128 a, absl::int128 b) {
   return static_cast<absl::int128>(static_cast<absl::uint128>(a) * static_cast<absl::uint128>(b));
 }
