@@ -14,9 +14,9 @@ enum class TransportKind : std::uint8_t {
   /// All ranks on the CPU: straight from memory to memory.
   kCpu,
   /// Two to eight ranks on GPUs of their own that were proved to reach each other's memory: kernels
-  /// that write to their peers and wait for them. Tests may ask for it where ranks share a GPU: the
-  /// kernels then use fewer blocks, nothing else may allocate on that GPU meanwhile, and each
-  /// stream needs a hardware queue of its own (CUDA_DEVICE_MAX_CONNECTIONS).
+  /// that write to their peers and wait for them; eight such streams on a GPU, of all groups. Tests
+  /// may ask for it where ranks share a GPU: the kernels then use fewer blocks, and nothing else
+  /// may allocate on that GPU meanwhile.
   kPeer,
   /// Ranks on GPUs, any number on one, that need not reach each other's memory: inputs go through
   /// pinned memory of the host, of the size of the largest. Events order the streams. Cannot be
@@ -39,7 +39,7 @@ struct AllReduceTuning {
   /// larger one in tiles that are pushed to the owner of each slice. For n ranks the limit is this
   /// divided by n - 1, since every line goes to every peer.
   std::int64_t max_lines_bytes = 8 << 20;
-  /// The most thread blocks that each of the two kernels uses; fewer where ranks share a GPU.
+  /// The most thread blocks that each of the two kernels uses; fewer where groups share a GPU.
   int lines_blocks = 1104;
   int push_blocks = 132;
   /// Threads per block of the kernel for lines.
