@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "lockstep/collective/cuda/reach.h"
 #include "lockstep/collective/cuda/transports.h"
 #include "lockstep/runtime/cuda/driver.h"
 
@@ -111,8 +110,6 @@ absl::Status ProvePeerAccess(absl::Span<const Device> devices, bool spoil) {
   for (const Bench& from : benches) {
     for (const Bench& to : benches) {
       if (&from == &to) continue;
-      // By the host or for another group; to enable it again would be an error.
-      if (MayUse(from.device(), reinterpret_cast<std::uintptr_t>(to.words()))) continue;
       LOCKSTEP_RETURN_IF_ERROR(EnablePeerAccess(from.device(), to.device()));
     }
   }

@@ -30,17 +30,15 @@ bool PoolAdmits(const Driver& driver, std::uintptr_t at, Device device) {
          flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
 }
 
-}  // namespace
-
-bool MayUse(Device device, std::uintptr_t at) {
-  const Driver* const driver = GetDriver();
-  if (driver == nullptr) return false;
+bool DeviceMayUse(const Driver& driver, Device device, std::uintptr_t at) {
   const DeviceGuard guard(device);
   const AnyCall allowed;
   auto flags = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE;
-  return Ask(*driver, CU_POINTER_ATTRIBUTE_ACCESS_FLAGS, at, flags) &&
-         flags == CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE && PoolAdmits(*driver, at, device);
+  return Ask(driver, CU_POINTER_ATTRIBUTE_ACCESS_FLAGS, at, flags) &&
+         flags == CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE && PoolAdmits(driver, at, device);
 }
+
+}  // namespace
 
 Reach::Reach(absl::Span<const Device> devices, bool by_peers) : ranks_(devices.size()) {
   for (std::size_t rank = 0; rank < devices.size(); ++rank) {
@@ -81,7 +79,9 @@ bool Reach::MayUse(Rank& rank, const void* data, std::int64_t bytes, Device& ref
   if (id != 0 && known.id == id && known.begin <= begin && end <= known.end) return true;
   for (const Device device : rank.users) {
     refused = device;
-    if (!cuda::MayUse(device, begin) || !cuda::MayUse(device, end - 1)) return false;
+    if (!DeviceMayUse(*driver, device, begin) || !DeviceMayUse(*driver, device, end - 1)) {
+      return false;
+    }
   }
   if (id == 0) return true;
   known = known.id == id ? Known{id, std::min(known.begin, begin), std::max(known.end, end)}

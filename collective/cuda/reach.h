@@ -12,9 +12,6 @@
 
 namespace lockstep::internal::cuda {
 
-/// Whether kernels of the device may read and write the memory at `at`.
-bool MayUse(Device device, std::uintptr_t at);
-
 /// Asked about every operand of every call, small or large: a kernel that touches memory which its
 /// GPU may not use loses the device for the whole process, and whether peers touch an operand
 /// depends on its size. So memory is refused at every size or at none.
