@@ -58,15 +58,15 @@ TEST_CASE("patience ends with the poll that succeeds, and looks before it gives 
 }
 
 TEST_CASE("while nobody takes the core, patience looks closely before it gives it away again") {
-  FakePlatform::Start(nanoseconds(399));
-  Patience<FakePlatform> patience({.budget = nanoseconds(3 * 399), .close_polls = 5});
+  FakePlatform::Start(nanoseconds(799));
+  Patience<FakePlatform> patience({.budget = nanoseconds(3 * 799), .close_polls = 5});
   CHECK_FALSE(Await(patience, kNever));
   CHECK(FakePlatform::yields == 3);
   CHECK(FakePlatform::pauses == 3 * 5);
   CHECK(Await(patience, [] { return FakePlatform::pauses == 17; }));
   CHECK(FakePlatform::yields == 3);
   // Somebody takes it: nothing but polls and turns, in the next wait too.
-  FakePlatform::Start(nanoseconds(400));
+  FakePlatform::Start(nanoseconds(800));
   CHECK_FALSE(Await(patience, kNever));
   CHECK(FakePlatform::pauses == 5);
   CHECK_FALSE(Await(patience, kNever));
