@@ -82,7 +82,7 @@ struct CollectiveCall {
   bool capturing : 1 = false;
   /// On a stream beside the rank's own (see Communicator). Ranks need not have it alike.
   bool aside : 1 = false;
-  /// Other groups wait for their peers on this rank's GPU, too (see DeviceGroup).
+  /// Others' kernels wait on the group's GPUs too, or several of its own on one.
   bool in_company : 1 = false;
   std::int32_t root = 0;
   std::int64_t outer = 1;

@@ -149,6 +149,7 @@ absl::Status LocalCommunicator::RunRound(const CollectiveCall& call) {
   if (!call.aside) LOCKSTEP_RETURN_IF_ERROR(JoinSideStream());
   side_stream_pending_ = call.aside;
   LOCKSTEP_RETURN_IF_ERROR(OrFail(call.kind, group_->device_work().Begin(rank(), record.call)));
+  side_stream_pending_ = record.call.aside;  // not where the device has no room beside
   Transport& transport = group_->transport();
   LOCKSTEP_RETURN_IF_ERROR(OrFail(call.kind, transport.Prepare(rank(), record.call)));
   LOCKSTEP_RETURN_IF_ERROR(Publish());

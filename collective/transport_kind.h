@@ -42,7 +42,7 @@ struct AllReduceTuning {
   /// The most thread blocks that each of the two kernels uses; fewer where groups share a GPU.
   int lines_blocks = 1104;
   int push_blocks = 132;
-  /// Threads per block of the kernel for lines.
+  /// Threads per block of the kernel for lines, unless it must do with fewer, larger ones.
   int lines_threads = 128;
   /// The largest tile, divided by n - 1 for n ranks. Larger tiles need fewer flags.
   std::int64_t push_tile_bytes = 32 << 10;

@@ -11,10 +11,10 @@ namespace lockstep::internal::cuda {
 namespace {
 
 // What else may have kept a kernel from starting there.
-std::string Neighbours(Device device) {
-  const int lanes = Residency::NumLanes(device.index());
-  if (lanes <= 1) return "";
-  return absl::StrCat("; on ", device.ToString(), " groups wait on ", lanes, " streams");
+std::string Neighbours(const Residency* room, Device device) {
+  if (room == nullptr || room->is_alone()) return "";
+  return absl::StrCat("; on ", device.ToString(), " groups wait on ",
+                      Residency::NumLanes(device.index()), " streams");
 }
 
 }  // namespace
@@ -93,7 +93,7 @@ absl::Status DeviceGroup::TakeRoom(int wanted) {
   return absl::OkStatus();
 }
 
-bool DeviceGroup::HasSideRoom() {
+bool DeviceGroup::TakeSideRoom() {
   std::call_once(side_room_asked_, [this] {
     auto sides = Lanes(/*sides=*/true);
     has_side_room_ = sides.ok() && room_->TakeSides(*std::move(sides)).ok();
@@ -128,7 +128,7 @@ absl::Status DeviceGroup::Begin(int rank, CollectiveCall& call) {
   call.capturing = cudaStreamIsCapturing(main(rank), &capture) == cudaSuccess &&
                    capture == cudaStreamCaptureStatusActive;
   if (room_ != nullptr) {
-    if (call.aside) call.aside = HasSideRoom();
+    if (call.aside) call.aside = TakeSideRoom();
     call.in_company = !room_->is_alone();
   }
   if (!call.aside) return absl::OkStatus();
@@ -162,7 +162,7 @@ absl::Status DeviceGroup::Health() const {
     return absl::DeadlineExceededError(absl::StrCat(
         Describe(report.call), ": the stream of rank ", awaited - 1, " did not come to it within ",
         absl::ToDoubleSeconds(absl::FromChrono(timeout_)), " s; rank ", rank, " waited on ",
-        device(rank).ToString(), Neighbours(device(static_cast<int>(awaited - 1)))));
+        device(rank).ToString(), Neighbours(room_.get(), device(static_cast<int>(awaited - 1)))));
   }
   return absl::OkStatus();
 }

@@ -90,8 +90,8 @@ class DeviceGroup final : public DeviceWork {
   const Side& side(int rank) const { return sides_[rank]; }
   absl::StatusOr<std::vector<Lane>> Lanes(bool sides) const;
   // Whether kernels may wait on the side streams. Room is taken at the first call aside, so that
-  // groups without such calls leave it to others; where there is none left, calls are not put aside.
-  bool HasSideRoom();
+  // groups without such calls leave it to others; where there is none, no call is put aside.
+  bool TakeSideRoom();
 
   const std::vector<Stream> streams_;
   const std::chrono::nanoseconds timeout_;

@@ -151,7 +151,7 @@ struct PushWork {
   DType dtype;
   ReduceOp op;
   int num_blocks;
-  /// Of this kernel and the next.
+  /// That this kernel and the next may hold together.
   int max_blocks;
   /// A multiple of 128.
   std::int64_t max_tile_bytes;

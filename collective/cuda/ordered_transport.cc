@@ -30,7 +30,8 @@ class OrderedTransport final : public Transport {
     if (round.mine().capturing) {
       return absl::UnavailableError(
           "the ordered transport cannot be captured in a graph: its streams wait for each other by "
-          "way of the host. A test whose ranks share a GPU may ask for TransportKind::kPeer");
+          "way of the host. transport_reason() says why it serves; a test whose ranks share a GPU "
+          "may ask for TransportKind::kPeer");
     }
     LOCKSTEP_RETURN_IF_ERROR(WaitForOthers(round, &Events::ready));
     LOCKSTEP_RETURN_IF_ERROR(QueueMoves(round, group_.stream(round)));

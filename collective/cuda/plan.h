@@ -88,7 +88,7 @@ class StagedPieces {
   int count_ = 1;
 };
 
-/// How a kernel that waits is launched: a GPU has room for `max_blocks` of it and the next one's.
+/// How a kernel that waits is launched. It and the next may hold `max_blocks` together.
 struct LaunchShape {
   int num_blocks = 0;
   int num_threads = 0;
@@ -100,7 +100,7 @@ struct LaunchShape {
 };
 
 /// How the lines kernel is laid out, for all its launches: sums of up to max_bytes bytes, by up to
-/// max_blocks blocks of num_threads threads. A line is 128 bytes, of which 120 are data; a warp
+/// max_blocks blocks of num_threads threads, or as many warps in larger blocks. A line is 128 bytes, of which 120 are data; a warp
 /// handles a pack of eight lines at once, and as many packs as it must.
 struct LinesLayout {
   static constexpr int kLineBytes = 128;
@@ -129,15 +129,15 @@ struct LinesLayout {
     return static_cast<int>(std::min<std::int64_t>(
         DivideUp(DivideUp(bytes, kPackBytes), warps_per_block()), max_blocks));
   }
-  /// For at most so many blocks: where those of num_threads are more, the same warps in fewer,
-  /// larger ones. Without a block if they are too many still.
-  constexpr LaunchShape ShapeFor(std::int64_t bytes, int max_places) const {
-    const LaunchShape shape = {num_blocks(bytes), num_threads, max_places};
-    if (shape.num_blocks <= max_places) return shape;
+  /// With at most `room` blocks: of num_threads each if these fit, else the same warps in blocks of
+  /// kMaxThreads, with a pack each. Without a block if neither fits.
+  constexpr LaunchShape ShapeFor(std::int64_t bytes, int room) const {
+    const LaunchShape shape = {num_blocks(bytes), num_threads, room};
+    if (shape.num_blocks <= room) return shape;
     const std::int64_t packs = DivideUp(bytes, kPackBytes);
     const std::int64_t blocks = DivideUp(packs, kMaxThreads / 32);
-    if (blocks > max_places || packs > max_warps()) return {};
-    return {static_cast<int>(blocks), kMaxThreads, max_places};
+    if (blocks > room || packs > max_warps()) return {};
+    return {static_cast<int>(blocks), kMaxThreads, room};
   }
   /// Size of one rank's line buffer, which has places for the others alone.
   constexpr std::int64_t buffer_bytes(int world_size) const {

@@ -28,7 +28,7 @@ struct ProcessLedger {
 };
 
 // Never destroyed: groups may outlive main.
-ProcessLedger& OfProcess() {
+ProcessLedger& TheLedger() {
   static ProcessLedger& ledger = *new ProcessLedger;
   return ledger;
 }
@@ -53,11 +53,13 @@ int ResidencyLedger::num_lanes(int gpu) const {
 
 bool ResidencyLedger::AreAlone(absl::Span<const Lane> lanes, absl::Span<const Lane> sides) const {
   return std::all_of(lanes.begin(), lanes.end(), [&](const Lane& lane) {
-    return CountOn(lane.gpu, lanes) == 1 && num_lanes(lane.gpu) == 1 + CountOn(lane.gpu, sides);
+    const bool shares = !sides.empty() && Find(lane)->owners > 1;
+    return CountOn(lane.gpu, lanes) == 1 && !shares &&
+           num_lanes(lane.gpu) == 1 + CountOn(lane.gpu, sides);
   });
 }
 
-int ResidencyLedger::Share(const Lane& lane, int num_new) const {
+int ResidencyLedger::ShareOf(const Lane& lane, int num_new) const {
   int left = lane.multiprocessors;
   for (const auto& [key, entry] : entries_) {
     if (key.first == lane.gpu) left -= entry.limit;
@@ -88,7 +90,7 @@ absl::StatusOr<int> ResidencyLedger::Take(absl::Span<const Lane> lanes, int want
           " streams, and this one would on ", num_new, " more; CUDA starts the work of ",
           max_lanes_, " at once (the environment variable CUDA_DEVICE_MAX_CONNECTIONS, up to 32)"));
     }
-    limit = std::min(limit, Share(lane, num_new));
+    limit = std::min(limit, ShareOf(lane, num_new));
     if (limit < 1) {
       return absl::ResourceExhaustedError(
           absl::StrCat("on cuda:", lane.gpu, " groups wait for their peers on ", taken,
@@ -96,9 +98,11 @@ absl::StatusOr<int> ResidencyLedger::Take(absl::Span<const Lane> lanes, int want
                        " multiprocessors at once; groups with fewer push_blocks hold fewer"));
     }
   }
+  auto entries = entries_;  // memory may run out between two of them
   for (const Lane& lane : lanes) {
-    entries_.try_emplace({lane.gpu, lane.stream}, Entry{.limit = limit}).first->second.owners += 1;
+    entries.try_emplace({lane.gpu, lane.stream}, Entry{.limit = limit}).first->second.owners += 1;
   }
+  entries_.swap(entries);
   return limit;
 }
 
@@ -111,43 +115,43 @@ void ResidencyLedger::GiveBack(absl::Span<const Lane> lanes) {
 }
 
 absl::StatusOr<std::unique_ptr<Residency>> Residency::Take(std::vector<Lane> lanes, int wanted) {
-  auto& [mutex, ledger, groups] = OfProcess();
-  std::unique_ptr<Residency> group(new Residency(std::move(lanes), wanted));
+  auto& [mutex, ledger, groups] = TheLedger();
+  std::unique_ptr<Residency> group(new Residency(std::move(lanes)));
   const std::scoped_lock lock(mutex);
-  LOCKSTEP_ASSIGN_OR_RETURN(group->max_blocks_, ledger.Take(group->lanes_, wanted));
   groups.insert(group.get());
-  TellAll();
+  LOCKSTEP_ASSIGN_OR_RETURN(group->max_blocks_, ledger.Take(group->lanes_, wanted));
+  UpdateAll();
   return group;
 }
 
 absl::Status Residency::TakeSides(std::vector<Lane> sides) {
-  auto& [mutex, ledger, groups] = OfProcess();
+  auto& [mutex, ledger, groups] = TheLedger();
   const std::scoped_lock lock(mutex);
   LOCKSTEP_CHECK(sides_.empty());
-  LOCKSTEP_ASSIGN_OR_RETURN(const int limit, ledger.Take(sides, wanted_));
-  max_blocks_aside_ = std::min(max_blocks_, limit);
+  LOCKSTEP_ASSIGN_OR_RETURN(max_blocks_aside_, ledger.Take(sides, max_blocks_));
   sides_ = std::move(sides);
-  TellAll();
+  UpdateAll();
   return absl::OkStatus();
 }
 
 Residency::~Residency() {
-  auto& [mutex, ledger, groups] = OfProcess();
+  auto& [mutex, ledger, groups] = TheLedger();
   const std::scoped_lock lock(mutex);
-  if (groups.erase(this) == 0) return;
+  groups.erase(this);
+  if (max_blocks_ == 0) return;  // was refused
   ledger.GiveBack(lanes_);
   ledger.GiveBack(sides_);
-  TellAll();
+  UpdateAll();
 }
 
 int Residency::NumLanes(int gpu) {
-  const std::scoped_lock lock(OfProcess().mutex);
-  return OfProcess().ledger.num_lanes(gpu);
+  const std::scoped_lock lock(TheLedger().mutex);
+  return TheLedger().ledger.num_lanes(gpu);
 }
 
-void Residency::TellAll() {
-  for (Residency* const group : OfProcess().groups) {
-    group->is_alone_.store(OfProcess().ledger.AreAlone(group->lanes_, group->sides_),
+void Residency::UpdateAll() {
+  for (Residency* const group : TheLedger().groups) {
+    group->is_alone_.store(TheLedger().ledger.AreAlone(group->lanes_, group->sides_),
                            std::memory_order_relaxed);
   }
 }

@@ -31,7 +31,7 @@
 
 namespace lockstep::internal::cuda {
 
-/// A stream of a GPU, by its handle.
+/// A stream, by its handle, of a GPU with so many multiprocessors.
 struct Lane {
   int gpu;
   int multiprocessors;
@@ -57,7 +57,7 @@ class ResidencyLedger {
   /// Taken on this GPU.
   int num_lanes(int gpu) const;
   /// Whether a group that has taken these, one on each of its GPUs, and beside them the `sides`,
-  /// meets no others there.
+  /// meets no others there. Groups without sides on the same streams run one behind the other.
   bool AreAlone(absl::Span<const Lane> lanes, absl::Span<const Lane> sides) const;
 
  private:
@@ -69,7 +69,7 @@ class ResidencyLedger {
 
   const Entry* Find(const Lane& lane) const;
   /// For each of `num_new` more lanes of this one's GPU.
-  int Share(const Lane& lane, int num_new) const;
+  int ShareOf(const Lane& lane, int num_new) const;
 
   const int max_lanes_;
   std::map<Key, Entry> entries_;
@@ -82,7 +82,7 @@ class Residency {
 
   /// Errors as above.
   static absl::StatusOr<std::unique_ptr<Residency>> Take(std::vector<Lane> lanes, int wanted);
-  /// Streams beside these, for kernels that keep their order with those here. Once.
+  /// Streams beside these, for kernels that keep their order with those here. At most once.
   absl::Status TakeSides(std::vector<Lane> sides);
   ~Residency();
   Residency(const Residency&) = delete;
@@ -98,12 +98,11 @@ class Residency {
   static int NumLanes(int gpu);
 
  private:
-  Residency(std::vector<Lane> lanes, int wanted) : lanes_(std::move(lanes)), wanted_(wanted) {}
+  explicit Residency(std::vector<Lane> lanes) : lanes_(std::move(lanes)) {}
   // Behind every change of the ledger: who is alone now.
-  static void TellAll();
+  static void UpdateAll();
 
   const std::vector<Lane> lanes_;
-  const int wanted_;
   std::vector<Lane> sides_;
   int max_blocks_ = 0;
   int max_blocks_aside_ = 0;

@@ -75,8 +75,7 @@ ABSL_FLAG(bool, graph, false, "GPUs: capture the calls in a CUDA graph, and time
 ABSL_FLAG(std::string, peer, "none",
           "GPUs: who takes turns with lockstep: none, nccl or nccl_symmetric");
 ABSL_FLAG(std::string, transport, "auto", "how data moves: auto, cpu, peer, staged or ordered");
-ABSL_FLAG(Groups, groups, Groups{1},
-          "barrier and collectives: groups that do the same at once");
+ABSL_FLAG(Groups, groups, Groups{1}, "barrier and collectives: groups that do the same at once");
 ABSL_FLAG(Threads, busy, Threads{0}, "threads that compute beside the ranks");
 ABSL_FLAG(bool, tune, false, "GPUs: search the settings of all_reduce below");
 ABSL_FLAG(absl::optional<std::string>, max_lines_bytes, absl::nullopt,

@@ -94,6 +94,13 @@ TEST_CASE("a group is alone where all streams on which others wait are its own")
   CHECK(ledger.AreAlone({{first[0], first[1]}}, OnAll(2, 2)));
   ledger.GiveBack({{LaneOf(2, 3), LaneOf(5, 3)}});
   CHECK(ledger.AreAlone(first, OnAll(3, 2)));
+  // So is a second group on its streams, which does not keep its order with what is on the sides.
+  const auto split = OnAll(2, 1);
+  Taken(ledger, split);
+  CHECK(!ledger.AreAlone(first, OnAll(3, 2)));
+  ledger.GiveBack(OnAll(3, 2));
+  CHECK(ledger.AreAlone(first, {}));
+  CHECK(ledger.AreAlone(split, {}));
 }
 
 TEST_CASE("small GPUs are shared out too, and refuse when no multiprocessor is left") {
@@ -138,7 +145,11 @@ TEST_CASE("groups of this process know of each other while they live") {
     CHECK(!(*second)->is_alone());
     CHECK(Residency::NumLanes(101) == 3);
     CHECK(Residency::Take(on(100, 4), 0).status().code() == absl::StatusCode::kResourceExhausted);
+    // Sides hold no more than their group can use.
     CHECK(Residency::NumLanes(101) == 3);
+    REQUIRE_OK((*second)->TakeSides(on(101, 5)));
+    CHECK((*second)->max_blocks_aside() == 5);
+    CHECK(Residency::NumLanes(101) == 4);
   }
   CHECK((*first)->is_alone());
   CHECK(Residency::NumLanes(102) == 0);

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "lockstep/runtime/cuda/guards.h"
@@ -36,11 +38,11 @@ class Even {
     return even;
   }
   const Tensor& tensor() const { return tensor_; }
-  absl::Status Set(double value) { return Fill(worker_, value, tensor_); }
+  absl::Status Set(double value) { return Fill(*worker_, value, tensor_); }
   // What the group has to say comes first.
   absl::Status Expect(double value, Communicator& comm) {
     const Tensor view = Tensor::View(host_.data(), tensor_.shape(), DType::kFloat32);
-    LOCKSTEP_RETURN_IF_ERROR(Copy(worker_, tensor_, view));
+    LOCKSTEP_RETURN_IF_ERROR(Copy(*worker_, tensor_, view));
     LOCKSTEP_RETURN_IF_ERROR(comm.Synchronize());
     const auto wrong = std::find_if(host_.begin(), host_.end(), [&](float found) {
       return found != static_cast<float>(value);
@@ -51,8 +53,8 @@ class Even {
   }
 
  private:
-  explicit Even(Worker& worker) : worker_(worker) {}
-  Worker& worker_;
+  explicit Even(Worker& worker) : worker_(&worker) {}
+  Worker* worker_;
   Tensor tensor_;
   std::vector<float> host_;
 };
@@ -93,7 +95,10 @@ absl::Status Replayed(Worker& worker, Communicator& comm, int group) {
     LOCKSTEP_ASSIGN_OR_RETURN(Even x, Even::Create(worker, bytes));
     LOCKSTEP_ASSIGN_OR_RETURN(Even y, Even::Create(worker, bytes));
     LOCKSTEP_ASSIGN_OR_RETURN(Graph graph, Graph::Capture(worker, [&]() -> absl::Status {
-                                LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x.tensor(), y.tensor()));
+                                LOCKSTEP_ASSIGN_OR_RETURN(
+                                    PendingCollective sum,
+                                    comm.AllReduceAsync(x.tensor(), y.tensor()));
+                                LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
                                 return comm.AllReduce(y.tensor(), y.tensor(), ReduceOp::kMin);
                               }));
     for (int round = 1; round <= 6; ++round) {
@@ -138,9 +143,9 @@ absl::Status Split(Worker& worker, Communicator& comm, int group) {
 
 // Each group's work on host threads of its own, beside `bystander` until all are done.
 template <typename Bystander>
-std::vector<absl::Status> SideBySide(std::vector<Ranks>& groups,
-                                     absl::Status (*work)(Worker&, Communicator&, int),
-                                     Bystander bystander) {
+std::vector<absl::Status> SideBySide(
+    std::vector<Ranks>& groups,
+    const std::function<absl::Status(Worker&, Communicator&, int)>& work, Bystander bystander) {
   std::vector<absl::Status> statuses(groups.size());
   std::atomic<bool> done{false};
   std::thread beside([&] {
@@ -267,6 +272,46 @@ TEST_CASE("two to eight groups sum at once beside a neighbour that takes memory 
     CheckAll(SideBySide(groups, InTurn, [&] { neighbour.Allocate(); }));
     CHECK(TextOf(neighbour.status()) == "OK");
   });
+}
+
+TEST_CASE("a graph captured while its group was alone replays beside groups that came later",
+          "[gpu][multi_gpu]") {
+  const std::vector<Device> gpus = Gpus();
+  if (gpus.size() < 2) return;
+  const std::vector<Device> devices = {gpus[0], gpus[1]};
+  struct Captured {
+    std::optional<Even> x;
+    std::optional<Even> y;
+    std::optional<Graph> graph;
+  };
+  std::vector<Captured> captured(2);
+  auto groups = MakeGroups(1, 2, devices, {.timeout = kTimeout});
+  REQUIRE_OK(groups[0].Run([&](Worker& worker, Communicator& comm) -> absl::Status {
+    Captured& mine = captured[worker.rank()];
+    LOCKSTEP_ASSIGN_OR_RETURN(mine.x, Even::Create(worker, 64 * kMiB));
+    LOCKSTEP_ASSIGN_OR_RETURN(mine.y, Even::Create(worker, 64 * kMiB));
+    LOCKSTEP_ASSIGN_OR_RETURN(mine.graph, Graph::Capture(worker, [&] {
+                                return comm.AllReduce(mine.x->tensor(), mine.y->tensor());
+                              }));
+    return absl::OkStatus();
+  }));
+  for (auto& later : MakeGroups(4, 2, devices, {.timeout = kTimeout})) {
+    groups.push_back(std::move(later));
+  }
+  CheckAll(SideBySide(
+      groups,
+      [&](Worker& worker, Communicator& comm, int group) -> absl::Status {
+        if (group > 0) return Eager(worker, comm, group);
+        Captured& mine = captured[worker.rank()];
+        for (int round = 1; round <= 20; ++round) {
+          LOCKSTEP_RETURN_IF_ERROR(mine.x->Set(round * 10 + comm.rank() + 1));
+          for (int i = 0; i < 5; ++i) LOCKSTEP_RETURN_IF_ERROR(mine.graph->Launch());
+          LOCKSTEP_RETURN_IF_ERROR(mine.y->Expect(SumOf(comm, round * 10), comm));
+        }
+        return absl::OkStatus();
+      },
+      Idle));
+  captured.clear();
 }
 
 TEST_CASE("groups whose ranks share a GPU by peer run at once too", "[gpu]") {
