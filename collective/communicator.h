@@ -135,10 +135,11 @@ class Communicator {
 
   /// The same calls on a stream of their own: behind the work that the rank's stream holds now, and
   /// beside what it is given until PendingCollective::Wait(). The ranks still meet before the call
-  /// returns; on the CPU the work is done by then. Where other groups have taken a GPU's room when
-  /// a group makes its first such call, all of them run on the rank's stream itself. These calls stay in order with each other and
+  /// returns; on the CPU the work is done by then. These calls stay in order with each other and
   /// with the calls above, which wait for them, so in one round some ranks may call one form and
   /// some the other. Of two groups that share ranks, one at a time may have such calls under way.
+  /// If other groups have taken a GPU's room before a group's first such call, all of the group's
+  /// run on the rank's stream itself.
   absl::StatusOr<PendingCollective> AllReduceAsync(const Tensor& in, const Tensor& out,
                                                    ReduceOp op = ReduceOp::kSum);
   absl::StatusOr<PendingCollective> ReduceScatterAsync(const Tensor& in, const Tensor& out,

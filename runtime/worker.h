@@ -29,8 +29,8 @@ struct WorkerState;
 class Worker {
  public:
   /// On a new stream, or on one that the host gives and keeps alive. kInvalidArgument: rank outside
-  /// [0, world_size), a stream of another device, or one of a CUDA context that the host created
-  /// itself. kUnavailable: a device that this build or machine lacks.
+  /// [0, world_size), a stream of another device, one of a CUDA context that the host created
+  /// itself, or cudaStreamPerThread. kUnavailable: a device that this build or machine lacks.
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device);
   static absl::StatusOr<Worker> Adopt(int rank, int world_size, Device device, Stream stream);
 

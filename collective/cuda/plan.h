@@ -100,8 +100,9 @@ struct LaunchShape {
 };
 
 /// How the lines kernel is laid out, for all its launches: sums of up to max_bytes bytes, by up to
-/// max_blocks blocks of num_threads threads, or as many warps in larger blocks. A line is 128 bytes, of which 120 are data; a warp
-/// handles a pack of eight lines at once, and as many packs as it must.
+/// max_blocks blocks of num_threads threads, or as many warps in larger blocks. A line is 128
+/// bytes, of which 120 are data; a warp handles a pack of eight lines at once, and as many packs as
+/// it must.
 struct LinesLayout {
   static constexpr int kLineBytes = 128;
   static constexpr int kLinesPerPack = 8;

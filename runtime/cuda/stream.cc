@@ -12,6 +12,11 @@ absl::StatusOr<std::shared_ptr<void>> MakeStream(Device device) {
 }
 
 absl::Status CheckStream(const Stream& stream) {
+  if (NativeStream(stream) == cudaStreamPerThread) {
+    return absl::InvalidArgumentError(
+        "stream: cudaStreamPerThread is another stream on each thread; a rank's must be one, made "
+        "by cudaStreamCreate");
+  }
   LOCKSTEP_RETURN_IF_ERROR(CheckDevice(stream.device()));
   const Driver* const driver = GetDriver();
   // The default stream is that of whatever context is current.

@@ -20,7 +20,7 @@ inline CUstream_st* NativeStream(const Stream& stream) {
 }
 
 /// Whether lockstep can work on a stream of the host's. kInvalidArgument: it is of another device,
-/// or of a context of the host's own there.
+/// or of a context of the host's own there, or another one on each thread.
 absl::Status CheckStream(const Stream& stream);
 absl::Status Synchronize(const Stream& stream);
 /// Queues that `bytes` bytes at `memory` become 0.

@@ -108,6 +108,7 @@ EDITS = {
         Mutant("std::min(reserved, left / num_new)", "reserved"),
         Mutant("if (taken + num_new > max_lanes_) {", "if (taken >= max_lanes_) {"),
         Mutant("limit = std::min(limit, entry->limit);", ""),
+        Mutant("auto entries = entries_;", "auto& entries = entries_;"),
         Mutant("if (limit < 1) {", "if (limit < 0) {"),
         Mutant("if (--entry->second.owners == 0) entries_.erase(entry);", "entries_.erase(entry);"),
         Mutant("ledger.Take(sides, max_blocks_)", "ledger.Take(sides, 132)"),

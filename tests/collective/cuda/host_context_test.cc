@@ -184,5 +184,12 @@ TEST_CASE("an error that the host has not asked for yet is there after a group w
   }));
 }
 
+TEST_CASE("a stream that is another one on each thread is refused") {
+  const Stream stream(Device::Cuda(0), cudaStreamPerThread);
+  const absl::Status adopted = Worker::Adopt(0, 1, Device::Cuda(0), stream).status();
+  CHECK(adopted.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(Says(adopted, "cudaStreamPerThread is another stream on each thread"));
+}
+
 }  // namespace
 }  // namespace lockstep

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "lockstep/collective/cuda/residency.h"
 #include "lockstep/tests/collective/faults/allocations.h"
 #include "lockstep/tests/collective/faults/faults.h"
 
@@ -39,6 +40,39 @@ absl::Status ForEachAllocation(Attempt attempt) {
 absl::StatusOr<bool> FailsIf(bool failed, const absl::Status& status) {
   LOCKSTEP_RETURN_IF_ERROR(failed ? ExpectStatus(status, Code::kResourceExhausted, "") : status);
   return failed;
+}
+
+// A group's lanes on a GPU that only the ledger knows, and its sides.
+absl::StatusOr<bool> TakesLanes(absl::FunctionRef<void()> arm) {
+  using internal::cuda::Residency;
+  constexpr int kGpu = 1000;
+  const auto lane = [](std::uintptr_t stream) {
+    return internal::cuda::Lane{kGpu, 132, reinterpret_cast<const void*>(stream)};
+  };
+  const std::vector<internal::cuda::Lane> lanes = {lane(1), lane(2)};
+  const std::vector<internal::cuda::Lane> sides = {lane(3), lane(4)};
+  absl::Status status;
+  bool failed = false;
+  {
+    arm();
+    absl::StatusOr<std::unique_ptr<Residency>> group = absl::UnknownError("");
+    try {
+      group = Residency::Take(lanes, 4);
+      status = group.status();
+      if (group.ok()) status = (*group)->TakeSides(sides);
+    } catch (const std::bad_alloc&) {
+      status = absl::ResourceExhaustedError("");
+    }
+    failed = Disarm();
+  }
+  LOCKSTEP_RETURN_IF_ERROR(
+      Expect(Residency::NumLanes(kGpu) == 0, "lanes are taken for ever that nobody has"));
+  return FailsIf(failed, status);
+}
+
+TEST_CASE("F24: a group's lanes on a GPU are taken, or memory runs out and none is lost",
+          "[fault]") {
+  SURVIVES([] { return ForEachAllocation([](auto arm) { return TakesLanes(arm); }); });
 }
 
 TEST_CASE("F24: an executor and a group are made, or memory runs out and nothing is left behind",
