@@ -97,7 +97,6 @@ EDITS = {
         Mutant("if (shape.num_blocks <= room) return shape;", "return shape;"),
     ],
     "collective/cuda/residency.cc": [
-        Mutant("CountOn(lane.gpu, lanes) == 1 && ", ""),
         Mutant("!sides.empty() && Find(lane)->owners > 1", "false"),
         Mutant("!sides.empty() && Find(lane)->owners > 1", "Find(lane)->owners > 1"),
         Mutant("== 1 + CountOn(lane.gpu, sides)", ">= 1 + CountOn(lane.gpu, sides)"),

@@ -62,6 +62,11 @@ TEST_CASE("ranks that share a GPU find room for all their blocks at once") {
     CHECK(blocks >= 8);
     CHECK(!ledger.AreAlone(lanes, {}));
   }
+  // All of a group's ranks must find a lane.
+  ResidencyLedger ledger(3);
+  Taken(ledger, {LaneOf(0, 1), LaneOf(0, 2)});
+  const auto refused = ledger.Take({{LaneOf(0, 3), LaneOf(0, 4)}}, 132).status();
+  CHECK(Says(refused, "on 2 streams, and this one would on 2 more"));
 }
 
 TEST_CASE("a group has the least limit of its streams, and shares those that others have") {
