@@ -7,7 +7,6 @@
 #include "lockstep/runtime/cuda/driver.h"
 
 namespace lockstep::internal::cuda {
-
 namespace {
 
 // What else may have kept a kernel from starting there.
