@@ -143,7 +143,7 @@ cudaError_t LaunchExchange(const ExchangeWork& work, cudaStream_t stream);
 /// pointers are aligned to 16 bytes.
 struct PushWork {
   Peers peers;
-  /// Of each rank: [num_blocks][tiles on their way][world_size - 1 sources][max_tile_bytes].
+  /// Of each rank: [num_blocks][depth][world_size - 1 sources][max_tile_bytes].
   void* tiles[kMaxPeers];
   const void* in;
   void* out[kMaxPeers];
@@ -151,6 +151,8 @@ struct PushWork {
   DType dtype;
   ReduceOp op;
   int num_blocks;
+  /// See PushLayout.
+  int depth;
   /// That this kernel and the next may hold together.
   int max_blocks;
   /// A multiple of 128.

@@ -20,7 +20,6 @@ inline constexpr int kSlotsPerPack = LinesLayout::kSlotsPerPack;
 inline constexpr std::int64_t kPackBytes = LinesLayout::kPackBytes;
 static_assert(kLinesPerPack == 2 * kPairsPerPack);
 static_assert(kSlotsPerPack == kSlotsPerPair * kPairsPerPack);
-inline constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 struct Words {
   std::uint64_t first;

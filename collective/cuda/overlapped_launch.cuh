@@ -42,6 +42,7 @@ cudaError_t LaunchOverlapped(void (*kernel)(Work), const LaunchShape& shape, cud
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(shape.num_blocks));
   config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
   config.stream = stream;
   config.attrs = &overlap;
   config.numAttrs = shape.overlaps() ? 1 : 0;

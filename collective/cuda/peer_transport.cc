@@ -162,6 +162,7 @@ class PeerTransport final : public Transport {
   absl::Status Push(const Round& round) {
     const CollectiveCall& mine = round.mine();
     const int max_blocks = group_.max_blocks(round);
+    const int num_blocks = std::min(tuning_.push_blocks, max_blocks);
     PushWork work = {.peers = PeersOf(round),
                      .tiles = {},
                      .in = mine.in,
@@ -169,7 +170,8 @@ class PeerTransport final : public Transport {
                      .count = mine.in_count(),
                      .dtype = mine.dtype,
                      .op = mine.op,
-                     .num_blocks = std::min(tuning_.push_blocks, max_blocks),
+                     .num_blocks = num_blocks,
+                     .depth = PushLayout::Depth(num_blocks, tuning_.push_blocks),
                      .max_blocks = max_blocks,
                      .max_tile_bytes = tuning_.push_tile_bytes};
     for (int r = 0; r < round.world_size(); ++r) {

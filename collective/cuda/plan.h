@@ -4,6 +4,7 @@
 #define LOCKSTEP_COLLECTIVE_CUDA_PLAN_H_
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <string>
 
@@ -93,6 +94,8 @@ struct LaunchShape {
   int num_blocks = 0;
   int num_threads = 0;
   int max_blocks = 0;
+  /// Of each block, beyond what the kernel declares.
+  int shared_bytes = 0;
 
   /// Whether the next kernel's blocks may take their places while this one's hold theirs, if it is
   /// no larger than that allows.
@@ -149,9 +152,13 @@ struct LinesLayout {
 /// How a sum is pushed: every rank owns a slice, which travels in tiles. Tile i of block b is tile
 /// b + i * num_blocks of every slice.
 struct PushLayout {
-  /// Tiles that a block may push before the first has been summed up. Deep enough that nobody
-  /// waits for a flag on its way while the links are busy.
-  static constexpr int kTileDepth = 8;
+  /// Tiles of a block that may be under way at once, pushed and not yet summed: kMinDepth where all
+  /// push_blocks push, more where fewer do, which share the room. Deep enough that no link rests
+  /// while a flag is on its way.
+  static constexpr int kMinDepth = 8;
+  static constexpr int kMaxDepth = 16;
+  /// There is room for so many blocks, if not for more.
+  static constexpr int kMinBlocks = 32;
 
   /// Every rank's slice but the last has this many slots. Slices and tiles begin at lines of 128
   /// bytes.
@@ -166,10 +173,16 @@ struct PushLayout {
     const std::int64_t tiles = num_blocks * DivideUp(slice_slots, max_at_once);
     return {slice_slots, RoundUp(DivideUp(slice_slots, tiles), 8)};
   }
+  /// A power of two.
+  static constexpr int Depth(int num_blocks, int push_blocks) {
+    const int room = std::max(kMinBlocks, push_blocks) * kMinDepth / num_blocks;
+    return std::min(kMaxDepth, static_cast<int>(std::bit_floor(static_cast<unsigned>(room))));
+  }
   /// Size of one rank's tile buffer.
-  static constexpr std::int64_t BufferBytes(int world_size, int num_blocks,
+  static constexpr std::int64_t BufferBytes(int world_size, int push_blocks,
                                             std::int64_t max_tile_bytes) {
-    return std::int64_t{num_blocks} * kTileDepth * (world_size - 1) * max_tile_bytes;
+    return std::int64_t{std::max(kMinBlocks, push_blocks)} * kMinDepth * (world_size - 1) *
+           max_tile_bytes;
   }
 };
 

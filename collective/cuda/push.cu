@@ -8,16 +8,21 @@
 namespace lockstep::internal::cuda {
 namespace {
 
-constexpr int kTileDepth = PushLayout::kTileDepth;
-// A block has threads that push, as many that sum, and a warp for each that tells the peers.
-// Telling waits until all writes before have arrived; in warps of its own, nobody waits with it.
+constexpr int kMaxDepth = PushLayout::kMaxDepth;
+// A block has threads that push, threads that sum, and a warp each for telling the peers what has
+// been pushed, telling them what has been summed, and looking at what they tell. Telling waits until
+// all writes before have arrived; in a warp of its own, nobody waits with it.
+constexpr int kPushThreads = 256;
 template <int kMax>
-constexpr int kGroupThreadsFor = kMax <= 2 ? 448 : 256;
+constexpr int kSumThreads = kMax <= 4 ? 512 : 256;
 template <int kMax>
-constexpr int kThreads = 2 * kGroupThreadsFor<kMax> + 2 * 32;
-
-// Slots of 16 bytes that a thread has in flight for each rank.
-constexpr int SlotsPerThread(int max_ranks) { return max_ranks <= 2 ? 2 : 1; }
+constexpr int kThreads = kPushThreads + kSumThreads<kMax> + 3 * 32;
+// Slots that a thread handles at once, and how often it has as many under way, for each rank: they
+// wait in shared memory, of which all devices give a block 99 KiB.
+template <int kMax>
+constexpr int kSlots = kMax <= 2 ? 2 : 1;
+template <int kMax>
+constexpr int kStages = 2;
 
 template <int kMax>
 struct PushArguments {
@@ -32,17 +37,28 @@ struct PushArguments {
   std::int64_t slice_slots;
   std::int64_t tile_slots;
   std::int64_t max_tile_slots;
+  int depth;
   bool overlaps;
 };
+
+// What the peers tell, tile by tile.
+enum Told { kPushed, kDone };
 
 // What the threads of a block share: for each place of the ring, how often a tile has been pushed,
 // and how often one has been summed, by all threads of the group (PTX's mbarrier). A barrier cannot
 // be overrun: a place is used again when its tile has been told to the peers and they are done.
+template <int kMax>
 struct Shared {
-  std::uint64_t pushed[kTileDepth];
-  std::uint64_t summed[kTileDepth];
+  uint4 own[kStages<kMax>][kSlots<kMax>][kPushThreads];
+  uint4 all[kStages<kMax>][kSlots<kMax>][kMax][kSumThreads<kMax>];
+  std::uint64_t pushed[kMaxDepth];
+  std::uint64_t summed[kMaxDepth];
+  // By all peers, by what they have told.
+  std::int64_t told[2];
   int failed;
 };
+static_assert(sizeof(Shared<2>) <= 99 << 10 && sizeof(Shared<4>) <= 99 << 10 &&
+              sizeof(Shared<8>) <= 99 << 10);
 
 __device__ __forceinline__ unsigned AddressOf(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
@@ -67,11 +83,40 @@ __device__ __forceinline__ bool IsComplete(const std::uint64_t* barrier, unsigne
   return complete != 0;
 }
 
+// Pairs with LoadCount: whoever sees the count sees what this thread has seen.
+__device__ __forceinline__ void StoreCount(std::int64_t* count, std::int64_t value) {
+  asm volatile("st.release.cta.shared.s64 [%0], %1;" ::"r"(AddressOf(count)), "l"(value)
+               : "memory");
+}
+__device__ __forceinline__ std::int64_t LoadCount(const std::int64_t* count) {
+  std::int64_t value;
+  asm volatile("ld.acquire.cta.shared.s64 %0, [%1];"
+               : "=l"(value)
+               : "r"(AddressOf(count))
+               : "memory");
+  return value;
+}
+
+// Starts to load the first `bytes` of a slot into shared memory; the others become zero. Past the
+// first-level cache, which does not see what peers write.
+__device__ __forceinline__ void StartLoad(uint4* to, const uint4* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(AddressOf(to)), "l"(from),
+               "r"(bytes)
+               : "memory");
+}
+// The loads that this thread has started since it called this last are one more step.
+__device__ __forceinline__ void EndStep() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Until this thread's loads have come, but for the last kSteps steps'.
+template <int kSteps>
+__device__ __forceinline__ void AwaitLoads() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kSteps) : "memory");
+}
+
 // One block's part of a round (see PushLayout).
 template <typename T, int kMax>
 class Pusher {
  public:
-  __device__ Pusher(const PushArguments<kMax>& all, Shared& shared)
+  __device__ Pusher(const PushArguments<kMax>& all, Shared<kMax>& shared)
       : all_(all),
         peers_(all.peers),
         shared_(shared),
@@ -79,180 +124,297 @@ class Pusher {
         inbox_(all.own_inbox),
         before_(inbox_->tiles_before[block_]) {
     const std::int64_t tiles = (all.slice_slots + all.tile_slots - 1) / all.tile_slots;
-    num_tiles_ = tiles <= block_ ? 0 : (tiles - block_ + gridDim.x - 1) / gridDim.x;
+    num_tiles_ =
+        tiles <= block_ ? 0 : static_cast<int>((tiles - block_ + gridDim.x - 1) / gridDim.x);
   }
 
   __device__ void Run() {
-    const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
+    constexpr int kWorkers = kPushThreads + kSumThreads<kMax>;
+    const int thread = static_cast<int>(threadIdx.x);
     bool lasts = true;
-    if (group == 0) {
-      for (std::int64_t i = 0; i < num_tiles_ && lasts; ++i) lasts = PushTile(i);
-    } else if (group == 1) {
-      for (std::int64_t i = 0; i < num_tiles_ && lasts; ++i) lasts = SumTile(i);
-    } else if (threadIdx.x < 2 * kGroupThreads + 32) {
+    if (thread < kPushThreads) {
+      lasts = PushTiles(thread);
+    } else if (thread < kWorkers) {
+      lasts = SumTiles(thread - kPushThreads);
+    } else if (thread < kWorkers + 32) {
       lasts = TellTiles(shared_.pushed, &Inbox::pushed);
-    } else {
+    } else if (thread < kWorkers + 64) {
       lasts = TellTiles(shared_.summed, &Inbox::done);
-      // Everyone's results are in this rank's output.
-      const int peer = static_cast<int>(threadIdx.x) % 32;
-      if (lasts && IsPeer(peers_, peer)) lasts = AwaitTiles(inbox_->done[block_], peer, num_tiles_);
+    } else {
+      // Until everyone's results are in this rank's output, too.
+      lasts = WatchPeers();
     }
-    if (!lasts) Fail();
+    if (!lasts) *static_cast<volatile int*>(&shared_.failed) = 1;
     __syncthreads();
-    if (threadIdx.x == 0 && shared_.failed == 0)
-      inbox_->tiles_before[block_] = before_ + num_tiles_;
+    if (thread == 0 && shared_.failed == 0)
+      inbox_->tiles_before[block_] = before_ + static_cast<std::uint64_t>(num_tiles_);
   }
 
  private:
-  static constexpr int kGroupThreads = kGroupThreadsFor<kMax>;
-  static constexpr int kPerThread = SlotsPerThread(kMax);
-  static constexpr int kBatch = kGroupThreads * kPerThread;
-
-  __device__ void Fail() { *static_cast<volatile int*>(&shared_.failed) = 1; }
   __device__ bool HasFailed() const {
     return *static_cast<volatile const int*>(&shared_.failed) != 0;
   }
-  __device__ bool AwaitTiles(const Inbox::Tiles& tiles, int peer, std::int64_t value) {
-    return value <= 0 || AwaitFlag(&tiles.of[peer], before_ + value, peers_.watch, peer);
+  // Whether all peers have told of `count` tiles. All lanes of a warp get one answer.
+  __device__ bool Have(Told what, std::int64_t count) const {
+    return __all_sync(kAllLanes, LoadCount(&shared_.told[what]) >= count) != 0;
+  }
+  __device__ bool Await(Told what, std::int64_t count) const {
+    while (!Have(what, count)) {
+      if (__any_sync(kAllLanes, HasFailed()) != 0) return false;
+    }
+    return true;
   }
 
-  // Thread t of the group waits for rank t; all threads of the group together, which meet at the
-  // named barrier `group`.
-  __device__ bool GroupAwaits(const Inbox::Tiles& tiles, std::int64_t value, int group) {
-    const int peer = static_cast<int>(threadIdx.x) % kGroupThreads;
-    if (IsPeer(peers_, peer) && !AwaitTiles(tiles, peer, value)) Fail();
-    // One answer for all: who leaves alone would be waited for.
-    unsigned failed;
-    asm volatile(
-        "{ .reg .pred p, q; setp.ne.u32 p, %3, 0; bar.red.or.pred q, %1, %2, p; "
-        "selp.u32 %0, 1, 0, q; }"
-        : "=r"(failed)
-        : "r"(group), "r"(kGroupThreads), "r"(HasFailed() ? 1u : 0u)
-        : "memory");
-    return failed == 0;
+  // Looks at what the peers tell, a lane for each of them and what they tell, and passes on how far
+  // all of them are.
+  __device__ bool WatchPeers() {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int peer = lane % kMaxPeers;
+    const auto what = static_cast<Told>(lane / kMaxPeers);
+    const bool looks = what <= kDone && IsPeer(peers_, peer);
+    const Inbox::Tiles& tiles = what == kPushed ? inbox_->pushed[block_] : inbox_->done[block_];
+    // Of those who tell the same.
+    std::int64_t least = 0;
+    while (__any_sync(kAllLanes, least < num_tiles_) != 0) {
+      Patience patience(peers_.watch);
+      const std::int64_t before = least;
+      for (;;) {
+        const std::int64_t told =
+            looks ? static_cast<std::int64_t>(AcquireFlag(&tiles.of[peer]) - before_) : num_tiles_;
+        least = told;
+        for (int apart = 1; apart < kMaxPeers; apart *= 2) {
+          least = min(least, __shfl_xor_sync(kAllLanes, least, apart));
+        }
+        if (least > before && peer == 0 && what <= kDone) StoreCount(&shared_.told[what], least);
+        // Not before: the next one's blocks need whole multiprocessors, as the peers' own do.
+        if (all_.overlaps && __shfl_sync(kAllLanes, least, 0) > 0) AdmitNext();
+        if (__any_sync(kAllLanes, least > before) != 0) break;
+        // Who has pushed less than the others keeps them from being done, too.
+        const bool all_pushed = __shfl_sync(kAllLanes, least, 0) >= num_tiles_;
+        const bool is_late = told == least && told < num_tiles_ && (what == kPushed || all_pushed);
+        if (__any_sync(kAllLanes, is_late && !patience.Lasts(peer)) != 0) return false;
+      }
+    }
+    return true;
   }
 
   // Tells the peers, one lane for each, of every tile whose barrier is complete. Pairs with
-  // AwaitFlag; what the group wrote came here by the barrier.
+  // AcquireFlag; what the group wrote came here by the barrier.
   __device__ bool TellTiles(const std::uint64_t* barriers,
                             Inbox::Tiles (Inbox::*tiles)[Inbox::kMaxBlocks]) {
     const int peer = static_cast<int>(threadIdx.x) % 32;
-    for (std::int64_t i = 0; i < num_tiles_; ++i) {
-      const auto parity = static_cast<unsigned>(i / kTileDepth % 2);
-      while (!IsComplete(&barriers[i % kTileDepth], parity)) {
+    const auto is_complete = [&](int i) {
+      return IsComplete(&barriers[PlaceOf(i)], static_cast<unsigned>(i / all_.depth) % 2);
+    };
+    for (int i = 0; i < num_tiles_;) {
+      while (!is_complete(i)) {
         if (HasFailed()) return false;
+        __nanosleep(20);
       }
+      // Of all at once that were complete when the last had been told.
+      do ++i;
+      while (i < num_tiles_ && is_complete(i));
       if (IsPeer(peers_, peer)) {
-        ReleaseFlag(&(peers_.inbox[peer]->*tiles)[block_].of[peers_.rank], before_ + i + 1);
+        ReleaseFlag(&(peers_.inbox[peer]->*tiles)[block_].of[peers_.rank],
+                    before_ + static_cast<std::uint64_t>(i));
       }
     }
     return true;
   }
 
+  // Of tile i in the ring.
+  __device__ int PlaceOf(int i) const { return i & (all_.depth - 1); }
   // Where `source`'s tile i stands in the buffer of `owner`, which has places for the others alone.
-  __device__ uint4* TileAt(uint4* buffer, int owner, int source, std::int64_t i) const {
-    const std::int64_t ring = block_ * std::int64_t{kTileDepth} + i % kTileDepth;
-    const int place = (source - owner + peers_.world_size) % peers_.world_size - 1;
+  __device__ uint4* TileAt(uint4* buffer, int owner, int source, int i) const {
+    const std::int64_t ring = std::int64_t{block_} * all_.depth + PlaceOf(i);
+    const int place = source > owner ? source - 1 : source;
     return buffer + (ring * (peers_.world_size - 1) + place) * all_.max_tile_slots;
   }
-  // Calls step(k, slot in the tile, slot in the slice) for the slots of tile i that this thread has
-  // of one batch; all k at once are in flight.
-  template <typename Step>
-  __device__ __forceinline__ void ForBatch(std::int64_t i, std::int64_t batch, Step step) const {
-    const std::int64_t tile_begin = (block_ + i * gridDim.x) * all_.tile_slots;
-#pragma unroll
-    for (int k = 0; k < kPerThread; ++k) {
-      const std::int64_t in_tile = batch + k * kGroupThreads + threadIdx.x % kGroupThreads;
-      const std::int64_t in_slice = tile_begin + in_tile;
-      if (in_tile < all_.tile_slots && in_slice < all_.slice_slots) step(k, in_tile, in_slice);
+
+  // A tile of the slice of `owner` in the whole tensor: its first slot, how many slots are whole,
+  // and how many bytes there are of the one behind them.
+  struct Extent {
+    std::int64_t begin;
+    int num_whole;
+    int rest;
+    __device__ int bytes(int slot) const {
+      return slot < num_whole ? kSlotBytes : (slot == num_whole ? rest : 0);
     }
+  };
+  __device__ Extent ExtentOf(int owner, int i) const {
+    const std::int64_t in_slice = (block_ + std::int64_t{i} * gridDim.x) * all_.tile_slots;
+    const std::int64_t begin = owner * all_.slice_slots + in_slice;
+    const std::int64_t end = min(all_.tile_slots, all_.slice_slots - in_slice) * kSlotBytes;
+    const std::int64_t there =
+        all_.count * static_cast<std::int64_t>(sizeof(T)) - begin * kSlotBytes;
+    const auto bytes = static_cast<int>(max(std::int64_t{0}, min(end, there)));
+    return {begin, bytes / kSlotBytes, bytes % kSlotBytes};
   }
-  // This rank's input to the slice of `owner`.
-  __device__ __forceinline__ Slot<T> Own(int owner, std::int64_t in_slice) const {
-    return LoadSlot(static_cast<const T*>(all_.in), owner * all_.slice_slots + in_slice, all_.count,
-                    true);
+  // Of this rank's input.
+  __device__ const uint4* Own(const Extent& extent) const {
+    return static_cast<const uint4*>(all_.in) + extent.begin;
   }
 
-  __device__ bool PushTile(std::int64_t i) {
-    // The place in the ring is free when its owner is done with the tile before.
-    if (!GroupAwaits(inbox_->done[block_], i - kTileDepth + 1, 1)) return false;
-#pragma unroll
-    for (int owner = 0; owner < kMax; ++owner) {
-      if (!IsPeer(peers_, owner)) continue;
-      uint4* const to = TileAt(all_.tiles[owner], owner, peers_.rank, i);
-      for (std::int64_t batch = 0; batch < all_.tile_slots; batch += kBatch) {
-        Slot<T> slots[kPerThread];
-        ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
-          slots[k] = Own(owner, in_slice);
-        });
-        ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t) {
-          to[in_tile] = *reinterpret_cast<const uint4*>(&slots[k]);
-        });
+  // What the threads of one group do with all tiles: batch by batch, each thread kSlots slots of one,
+  // and in a tile for one owner behind the other, if there are `num_turns`. In between, kStages
+  // batches are under way. load(view, slot, stage, k) starts to load a slot, use(...) ends what was
+  // loaded, with what view(tile, turn) has given. A tile is begun when the peers have told of `ahead`
+  // more, and its end is marked in `barriers`.
+  template <int kGroupThreads, typename GetView, typename Load, typename Use>
+  __device__ __forceinline__ bool ForTiles(int thread, int num_turns, Told what, int ahead,
+                                           std::uint64_t* barriers, GetView get_view, Load load,
+                                           Use use) {
+    struct Place {
+      int tile = 0;
+      int turn = 0;
+      int batch = 0;
+      int stage = 0;
+      decltype(get_view(0, 0)) view;
+    };
+    constexpr int kBatch = kGroupThreads * kSlots<kMax>;
+    const int num_batches = static_cast<int>((all_.tile_slots + kBatch - 1) / kBatch);
+    // Whether it stays in the tile.
+    const auto advance = [&](Place& place) {
+      place.stage = place.stage + 1 == kStages<kMax> ? 0 : place.stage + 1;
+      if (++place.batch < num_batches) return true;
+      place.batch = 0;
+      const bool stays = ++place.turn < num_turns;
+      if (!stays) {
+        place.turn = 0;
+        ++place.tile;
       }
-    }
-    Arrive(&shared_.pushed[i % kTileDepth]);
-    return true;
-  }
-
-  // What rank r gives to a slot of tile i.
-  __device__ __forceinline__ Slot<T> Incoming(int r, std::int64_t i, std::int64_t in_tile,
-                                              std::int64_t in_slice) const {
-    if (r == peers_.rank) return Own(r, in_slice);
-    // Past the first-level cache, which does not see what peers write.
-    const uint4 words = __ldcg(TileAt(all_.own_tiles, peers_.rank, r, i) + in_tile);
-    return *reinterpret_cast<const Slot<T>*>(&words);
-  }
-
-  __device__ bool SumTile(std::int64_t i) {
-    if (!GroupAwaits(inbox_->pushed[block_], i + 1, 2)) return false;
-    // Not before: the next one's blocks need whole multiprocessors, as the peers' own do.
-    if (all_.overlaps) AdmitNext();
-    for (std::int64_t batch = 0; batch < all_.tile_slots; batch += kBatch) {
-      Slot<T> slots[kPerThread][kMax];
-      ForBatch(i, batch, [&](int k, std::int64_t in_tile, std::int64_t in_slice) {
-#pragma unroll
-        for (int r = 0; r < kMax; ++r) {
-          if (r < peers_.world_size) slots[k][r] = Incoming(r, i, in_tile, in_slice);
+      place.view = get_view(place.tile, place.turn);
+      return stays;
+    };
+    Place next = {.view = get_view(0, 0)};
+    Place now = next;
+    int under_way = 0;
+    bool may_load = false;
+    while (now.tile < num_tiles_) {
+      while (under_way < kStages<kMax> && next.tile < num_tiles_) {
+        if (!may_load && !Have(what, next.tile + ahead)) {
+          if (under_way > 0) break;
+          if (!Await(what, next.tile + ahead)) return false;
         }
-      });
-      VisitOp(all_.op, [&]<ReduceOp kOp>() {
-        ForBatch(i, batch, [&](int k, std::int64_t, std::int64_t in_slice) {
-          StoreAll(peers_.rank * all_.slice_slots + in_slice,
-                   ReduceSlots<kOp>(slots[k], peers_.world_size));
-        });
-      });
+#pragma unroll
+        for (int k = 0; k < kSlots<kMax>; ++k) {
+          load(next.view, next.batch * kBatch + k * kGroupThreads + thread, next.stage, k);
+        }
+        EndStep();
+        may_load = advance(next);
+        ++under_way;
+      }
+      if (under_way == kStages<kMax>) {
+        AwaitLoads<kStages<kMax> - 1>();
+      } else {
+        AwaitLoads<0>();
+      }
+#pragma unroll
+      for (int k = 0; k < kSlots<kMax>; ++k) {
+        use(now.view, now.batch * kBatch + k * kGroupThreads + thread, now.stage, k);
+      }
+      --under_way;
+      const int tile = now.tile;
+      if (!advance(now)) Arrive(&barriers[PlaceOf(tile)]);
     }
-    Arrive(&shared_.summed[i % kTileDepth]);
     return true;
   }
 
-  __device__ void StoreAll(std::int64_t slot, const Slot<T>& result) {
+  __device__ bool PushTiles(int thread) {
+    struct View {
+      Extent extent;
+      const uint4* from;
+      uint4* to;
+    };
+    // A place in the ring is free when its owner is done with the tile before.
+    return ForTiles<kPushThreads>(
+        thread, world_size() - 1, kDone, 1 - all_.depth, shared_.pushed,
+        [&](int tile, int turn) {
+          const int owner = turn < peers_.rank ? turn : turn + 1;
+          const Extent extent = ExtentOf(owner, tile);
+          return View{extent, Own(extent), TileAt(all_.tiles[owner], owner, peers_.rank, tile)};
+        },
+        [&](const View& view, int slot, int stage, int k) {
+          StartLoad(&shared_.own[stage][k][thread], view.from + slot, view.extent.bytes(slot));
+        },
+        [&](const View& view, int slot, int stage, int k) {
+          if (view.extent.bytes(slot) > 0) view.to[slot] = shared_.own[stage][k][thread];
+        });
+  }
+
+  __device__ bool SumTiles(int thread) {
+    struct View {
+      Extent extent;
+      const uint4* from[kMax];
+    };
+    return ForTiles<kSumThreads<kMax>>(
+        thread, /*num_turns=*/1, kPushed, /*ahead=*/1, shared_.summed,
+        [&](int tile, int) {
+          View view = {ExtentOf(peers_.rank, tile), {}};
+          ForRanks([&](int r) {
+            view.from[r] =
+                r == peers_.rank ? Own(view.extent) : TileAt(all_.own_tiles, peers_.rank, r, tile);
+          });
+          return view;
+        },
+        [&](const View& view, int slot, int stage, int k) {
+          const int bytes = view.extent.bytes(slot);
+          ForRanks([&](int r) {
+            StartLoad(&shared_.all[stage][k][r][thread], view.from[r] + slot, bytes);
+          });
+        },
+        [&](const View& view, int slot, int stage, int k) {
+          const int bytes = view.extent.bytes(slot);
+          if (bytes == 0) return;
+          Slot<T> slots[kMax];
+          ForRanks([&](int r) {
+            slots[r] = *reinterpret_cast<const Slot<T>*>(&shared_.all[stage][k][r][thread]);
+          });
+          Slot<T> sum;
+          VisitOp(all_.op, [&]<ReduceOp kOp>() { sum = ReduceSlots<kOp>(slots, world_size()); });
+          const std::int64_t at = view.extent.begin + slot;
+          if (bytes == kSlotBytes) {
+            ForRanks([&](int r) { static_cast<Slot<T>*>(all_.out[r])[at] = sum; });
+          } else {
+            ForRanks(
+                [&](int r) { StoreSlot(static_cast<T*>(all_.out[r]), at, all_.count, true, sum); });
+          }
+        });
+  }
+
+  template <typename Visitor>
+  __device__ __forceinline__ void ForRanks(Visitor visitor) const {
 #pragma unroll
     for (int r = 0; r < kMax; ++r) {
-      if (r < peers_.world_size) {
-        StoreSlot(static_cast<T*>(all_.out[r]), slot, all_.count, true, result);
-      }
+      if (r < world_size()) visitor(r);
     }
   }
+  // Known to the compiler where it can be.
+  __device__ int world_size() const { return kMax == 2 ? 2 : peers_.world_size; }
 
   const PushArguments<kMax>& all_;
   const Peers& peers_;
-  Shared& shared_;
+  Shared<kMax>& shared_;
   const int block_;
   Inbox* const inbox_;
   const std::uint64_t before_;
-  std::int64_t num_tiles_;
+  int num_tiles_;
 };
 
 template <typename T, int kMax>
 __global__ void __launch_bounds__(kThreads<kMax>, 1)
     PushKernel(const __grid_constant__ PushArguments<kMax> all) {
-  __shared__ Shared shared;
-  if (threadIdx.x < kTileDepth) {
-    InitBarrier(&shared.pushed[threadIdx.x], kGroupThreadsFor<kMax>);
-    InitBarrier(&shared.summed[threadIdx.x], kGroupThreadsFor<kMax>);
+  extern __shared__ uint4 memory[];
+  auto& shared = *reinterpret_cast<Shared<kMax>*>(memory);
+  if (threadIdx.x < kMaxDepth) {
+    InitBarrier(&shared.pushed[threadIdx.x], kPushThreads);
+    InitBarrier(&shared.summed[threadIdx.x], kSumThreads<kMax>);
   }
-  if (threadIdx.x == 0) shared.failed = 0;
+  if (threadIdx.x == 0) {
+    shared.told[kPushed] = 0;
+    shared.told[kDone] = 0;
+    shared.failed = 0;
+  }
   __syncthreads();
   AwaitWorkBefore();
   Pusher<T, kMax>(all, shared).Run();
@@ -266,7 +428,10 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
     const PushLayout layout =
         PushLayout::Of(DivideUp(work.count, Slot<T>::kLanes), peers.world_size, work.num_blocks,
                        work.max_tile_bytes);
-    const LaunchShape shape = {work.num_blocks, kThreads<kMax>, work.max_blocks};
+    const LaunchShape shape = {.num_blocks = work.num_blocks,
+                               .num_threads = kThreads<kMax>,
+                               .max_blocks = work.max_blocks,
+                               .shared_bytes = sizeof(Shared<kMax>)};
     PushArguments<kMax> all = {.peers = peers,
                                .own_tiles = static_cast<uint4*>(work.tiles[peers.rank]),
                                .own_inbox = peers.inbox[peers.rank],
@@ -276,6 +441,7 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
                                .slice_slots = layout.slice_slots,
                                .tile_slots = layout.tile_slots,
                                .max_tile_slots = work.max_tile_bytes / kSlotBytes,
+                               .depth = work.depth,
                                .overlaps = shape.overlaps()};
     for (int rank = 0; rank < peers.world_size; ++rank) {
       all.tiles[rank] = static_cast<uint4*>(work.tiles[rank]);
@@ -286,7 +452,8 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
 }
 
 void LoadPushKernels(KernelLoader& loader) {
-  ForEachKernel([&]<typename T, int kMax>() { loader.Load(PushKernel<T, kMax>); });
+  ForEachKernel(
+      [&]<typename T, int kMax>() { loader.Load(PushKernel<T, kMax>, sizeof(Shared<kMax>)); });
 }
 
 }  // namespace lockstep::internal::cuda

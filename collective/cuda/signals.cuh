@@ -8,6 +8,9 @@
 
 namespace lockstep::internal::cuda {
 
+/// Of a warp.
+inline constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
 /// Release at system scope: whoever acquires the value sees what this thread, and the threads it
 /// has met at __syncthreads(), wrote before. Pairs with AcquireFlag.
 __device__ __forceinline__ void ReleaseFlag(std::uint64_t* flag, std::uint64_t value) {

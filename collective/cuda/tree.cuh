@@ -34,6 +34,37 @@ __device__ __forceinline__ T Rounded(Compute<T> value) {
   }
 }
 
+/// All lanes of a slot.
+template <typename T>
+__device__ __forceinline__ Slot<T> Rounded(const Compute<T> (&values)[Slot<T>::kLanes]) {
+  Slot<T> result;
+  if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
+    // Two at once. The conversion gives 0x7FFF for every NaN, the largest of all as a signed number.
+    constexpr bool kIsHalf = std::is_same_v<T, Float16>;
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (kIsHalf) {
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;"
+            : "=r"(words[i])
+            : "f"(values[2 * i + 1]), "f"(values[2 * i]));
+      } else {
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;"
+            : "=r"(words[i])
+            : "f"(values[2 * i + 1]), "f"(values[2 * i]));
+      }
+      words[i] = __vmins2(words[i], kIsHalf ? 0x7E007E00u : 0x7FC07FC0u);
+    }
+    static_assert(sizeof(words) == sizeof(result));
+    result = *reinterpret_cast<const Slot<T>*>(&words);
+  } else {
+#pragma unroll
+    for (int lane = 0; lane < Slot<T>::kLanes; ++lane)
+      result.lanes[lane] = Rounded<T>(values[lane]);
+  }
+  return result;
+}
+
 /// One node of the tree. Integers wrap around; minimum and maximum are IEEE 754-2019's.
 template <ReduceOp kOp, typename C>
 __device__ __forceinline__ C Combine(C a, C b) {
@@ -135,10 +166,7 @@ __device__ __forceinline__ Slot<T> AverageSlots(const Slot<T> (&slots)[kMax], in
       }
     }
   }
-  Slot<T> result;
-#pragma unroll
-  for (int lane = 0; lane < kLanes; ++lane) result.lanes[lane] = Rounded<T>(averages[lane]);
-  return result;
+  return Rounded<T>(averages);
 }
 
 /// The reduction of one slot of every rank.
@@ -148,13 +176,13 @@ __device__ __forceinline__ Slot<T> ReduceSlots(const Slot<T> (&slots)[kMax], int
     return AverageSlots(slots, world_size);
   } else {
     constexpr int kLanes = Slot<T>::kLanes;
-    Slot<T> result;
+    Compute<T> values[kLanes];
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
-      result.lanes[lane] = Rounded<T>(
-          TreeOfLane<kOp>(slots, lane, world_size, [](Compute<T> element) { return element; }));
+      values[lane] =
+          TreeOfLane<kOp>(slots, lane, world_size, [](Compute<T> element) { return element; });
     }
-    return result;
+    return Rounded<T>(values);
   }
 }
 

@@ -34,10 +34,14 @@ inline unsigned NumBlocks(std::int64_t items, int num_threads, std::int64_t max_
 /// Loads kernels on the current device, so that no launch has to.
 class KernelLoader {
  public:
+  /// `shared_bytes`: of a block, given at the launch.
   template <typename Kernel>
-  void Load(Kernel* kernel) {
+  void Load(Kernel* kernel, int shared_bytes = 0) {
     cudaFuncAttributes attributes;
     if (error_ == cudaSuccess) error_ = cudaFuncGetAttributes(&attributes, kernel);
+    if (error_ != cudaSuccess || shared_bytes == 0) return;
+    error_ =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   }
   /// The first failure.
   cudaError_t error() const { return error_; }

@@ -1,6 +1,7 @@
 // What the transports on GPUs decide, on any machine: nothing here runs on one.
 #include "lockstep/collective/cuda/plan.h"
 
+#include <bit>
 #include <vector>
 
 #include "lockstep/collective/cuda/exchange_plan.h"
@@ -183,6 +184,24 @@ TEST_CASE("the tiles of all blocks cover every slot of a slice once, and fit the
     }
   }
   CHECK(PushLayout::BufferBytes(8, 132, 32 << 10) == 132LL * 8 * 7 * (32 << 10));
+}
+
+TEST_CASE(
+    "fewer blocks than those the tiles' buffer is made for use more of it, and no more than it "
+    "has") {
+  CHECK(PushLayout::Depth(132, 132) == 8);
+  CHECK(PushLayout::Depth(32, 132) == 16);
+  for (const int push_blocks : {1, 4, 31, 32, 33, 132, 512}) {
+    const std::int64_t tiles = PushLayout::BufferBytes(2, push_blocks, 128) / 128;
+    for (int blocks = 1; blocks <= push_blocks; ++blocks) {
+      const int depth = PushLayout::Depth(blocks, push_blocks);
+      INFO(blocks << " of " << push_blocks << " blocks: " << depth << " tiles each");
+      CHECK(std::has_single_bit(static_cast<unsigned>(depth)));
+      CHECK(depth >= PushLayout::kMinDepth);
+      CHECK(depth <= PushLayout::kMaxDepth);
+      CHECK(depth * blocks <= tiles);
+    }
+  }
 }
 
 // The calls of all ranks, on int64 tensors of their own: each rank's part is [outer, width(rank)].
