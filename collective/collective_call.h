@@ -84,7 +84,9 @@ struct CollectiveCall {
   bool aside : 1 = false;
   /// Others' kernels wait on the group's GPUs too, or several of its own on one.
   bool in_company : 1 = false;
-  std::int32_t root = 0;
+  std::int16_t root = 0;
+  /// See AsyncOptions. Ranks need not have it alike.
+  std::int16_t max_multiprocessors = 0;
   std::int64_t outer = 1;
   std::int64_t in_width = 0;
   std::int64_t out_width = 0;

@@ -1,5 +1,6 @@
 #include "lockstep/collective/communicator.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "lockstep/runtime/check_tensors.h"
@@ -110,6 +111,11 @@ bool Overlap(const Tensor& a, const Tensor& b) {
          b_begin < a_begin + static_cast<std::uintptr_t>(a.size_bytes());
 }
 
+// In a call, where what does not fit is out of range in any case.
+std::int16_t Fitting(int value) {
+  return static_cast<std::int16_t>(std::clamp(value, -1, int{INT16_MAX}));
+}
+
 }  // namespace
 
 absl::Status Communicator::AllReduce(const Tensor& in, const Tensor& out, ReduceOp op) {
@@ -141,7 +147,7 @@ absl::Status Communicator::AlongAxis(CollectiveCall call, const Tensor& in, cons
 
 absl::Status Communicator::Broadcast(const Tensor& in, const Tensor& out, int root) {
   CollectiveCall call{.kind = CollectiveKind::kBroadcast,
-                      .root = root,
+                      .root = Fitting(root),
                       .in_width = in.size(),
                       .out_width = out.size()};
   CallDetails details;
@@ -175,35 +181,36 @@ absl::Status Communicator::AllToAll(const Tensor& in, const Tensor& out,
 }
 
 absl::StatusOr<PendingCollective> Communicator::AllReduceAsync(const Tensor& in, const Tensor& out,
-                                                               ReduceOp op) {
-  return Aside(in, out, [&] { return AllReduce(in, out, op); });
+                                                               ReduceOp op, AsyncOptions options) {
+  return Aside(in, out, options, [&] { return AllReduce(in, out, op); });
 }
 
 absl::StatusOr<PendingCollective> Communicator::ReduceScatterAsync(const Tensor& in,
                                                                    const Tensor& out, ReduceOp op,
                                                                    int axis) {
-  return Aside(in, out, [&] { return ReduceScatter(in, out, op, axis); });
+  return Aside(in, out, {}, [&] { return ReduceScatter(in, out, op, axis); });
 }
 
 absl::StatusOr<PendingCollective> Communicator::AllGatherAsync(const Tensor& in, const Tensor& out,
                                                                int axis) {
-  return Aside(in, out, [&] { return AllGather(in, out, axis); });
+  return Aside(in, out, {}, [&] { return AllGather(in, out, axis); });
 }
 
 absl::StatusOr<PendingCollective> Communicator::BroadcastAsync(const Tensor& in, const Tensor& out,
                                                                int root) {
-  return Aside(in, out, [&] { return Broadcast(in, out, root); });
+  return Aside(in, out, {}, [&] { return Broadcast(in, out, root); });
 }
 
 absl::StatusOr<PendingCollective> Communicator::AllToAllAsync(
     const Tensor& in, const Tensor& out, absl::Span<const std::int64_t> send_counts,
     absl::Span<const std::int64_t> receive_counts) {
-  return Aside(in, out, [&] { return AllToAll(in, out, send_counts, receive_counts); });
+  return Aside(in, out, {}, [&] { return AllToAll(in, out, send_counts, receive_counts); });
 }
 
 absl::StatusOr<PendingCollective> Communicator::Aside(const Tensor& in, const Tensor& out,
+                                                      AsyncOptions options,
                                                       absl::FunctionRef<absl::Status()> call) {
-  aside_ = true;
+  aside_ = options;
   LOCKSTEP_RETURN_IF_ERROR(call());
   return OutOfMemoryAsStatus(
       [&]() -> absl::StatusOr<PendingCollective> { return PendingCollective(*this, in, out); });
@@ -247,11 +254,20 @@ absl::Status Communicator::CheckTensors(const CollectiveCall& call, const Tensor
 absl::Status Communicator::CheckAndExecute(CollectiveCall& call, const Tensor& in,
                                            const Tensor& out,
                                            absl::FunctionRef<absl::Status()> check) {
-  call.aside = std::exchange(aside_, false);
+  const std::optional<AsyncOptions> options = std::exchange(aside_, std::nullopt);
+  if (options.has_value()) {
+    call.aside = true;
+    call.max_multiprocessors = Fitting(options->max_multiprocessors);
+  }
   call.dtype = in.dtype();
   call.in = in.raw_data();
   call.out = out.raw_data();
   absl::Status right = OutOfMemoryAsStatus([&]() -> absl::Status {
+    if (call.max_multiprocessors < 0) {
+      return absl::InvalidArgumentError(absl::StrCat(Name(call.kind), ": max_multiprocessors is ",
+                                                     options->max_multiprocessors,
+                                                     "; it must be at least 0"));
+    }
     LOCKSTEP_RETURN_IF_ERROR(check());
     return CheckTensors(call, in, out);
   });

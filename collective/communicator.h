@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -28,6 +29,15 @@ struct CommunicatorStats {
 };
 
 class Communicator;
+
+/// How a collective shares a GPU with the work beside it.
+struct AsyncOptions {
+  /// Multiprocessors of each GPU that its kernels may hold at once; 0: as many as are fastest when
+  /// it is alone there. Four carry about half of what the links do, and stand together, so that a
+  /// matrix product that leaves them four (see MatMulOptions) goes on as if it were alone. On GPUs
+  /// linked by the peer transport; the least that a rank asks for counts. No bit depends on it.
+  int max_multiprocessors = 0;
+};
 
 /// A collective beside which the rank's stream goes on:
 ///
@@ -141,7 +151,8 @@ class Communicator {
   /// If other groups have taken a GPU's room before a group's first such call, all of the group's
   /// run on the rank's stream itself.
   absl::StatusOr<PendingCollective> AllReduceAsync(const Tensor& in, const Tensor& out,
-                                                   ReduceOp op = ReduceOp::kSum);
+                                                   ReduceOp op = ReduceOp::kSum,
+                                                   AsyncOptions options = {});
   absl::StatusOr<PendingCollective> ReduceScatterAsync(const Tensor& in, const Tensor& out,
                                                        ReduceOp op = ReduceOp::kSum, int axis = 0);
   absl::StatusOr<PendingCollective> AllGatherAsync(const Tensor& in, const Tensor& out,
@@ -205,7 +216,7 @@ class Communicator {
  private:
   friend class PendingCollective;
 
-  absl::StatusOr<PendingCollective> Aside(const Tensor& in, const Tensor& out,
+  absl::StatusOr<PendingCollective> Aside(const Tensor& in, const Tensor& out, AsyncOptions options,
                                           absl::FunctionRef<absl::Status()> call);
   absl::Status CheckTensors(const CollectiveCall& call, const Tensor& in, const Tensor& out) const;
   // Refuses the call with what `check`, which may still change it, or CheckTensors finds, or
@@ -217,8 +228,8 @@ class Communicator {
   int rank_;
   int world_size_;
   Device device_;
-  // Of the next call, which takes it along.
-  bool aside_ = false;
+  // Of the next call, which takes them along.
+  std::optional<AsyncOptions> aside_;
 };
 
 }  // namespace lockstep

@@ -62,6 +62,9 @@ absl::Status AppendPart(absl::string_view part, int num_cuda_devices,
 std::string Device::ToString() const { return is_cpu() ? "cpu" : absl::StrCat("cuda:", index_); }
 
 int CudaDeviceCount() { return internal::cuda::DeviceCount(); }
+int NumMultiprocessors(Device device) {
+  return device.is_cpu() ? 0 : internal::cuda::NumMultiprocessors(device);
+}
 
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text) {
   return internal::ParseDevices(text, CudaDeviceCount());

@@ -38,6 +38,8 @@ class Device {
 
 /// How many CUDA devices this build and machine can use: 0 without CUDA.
 int CudaDeviceCount();
+/// Of a GPU; 0 for the CPU.
+int NumMultiprocessors(Device device);
 
 /// Reads a list of devices: "cpu", "cuda:1", "cuda:0-3", "cuda" (all GPUs), "auto" (all GPUs, else
 /// the CPU), and any of them joined by commas, as in "cuda:0,cuda:2-3". kInvalidArgument: not of

@@ -75,6 +75,11 @@ absl::Status CheckOperands(Worker& worker, const Tensor& a, const Tensor& b, con
                     absl::StrCat("extents and row strides must be at most ", kMax));
     }
   }
+  if (options.max_multiprocessors < 0) {
+    return Refuse(a, b, out, options,
+                  absl::StrCat("max_multiprocessors is ", options.max_multiprocessors,
+                               ", it must be at least 0"));
+  }
   LOCKSTEP_RETURN_IF_ERROR(CheckBias(worker, a, b, out, options));
   LOCKSTEP_RETURN_IF_ERROR(internal::CheckMemory("matmul", "a", a));
   LOCKSTEP_RETURN_IF_ERROR(internal::CheckMemory("matmul", "b", b));

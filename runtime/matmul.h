@@ -14,6 +14,13 @@ struct MatMulOptions {
   /// Added to every row unless null: [n], contiguous, of out's type, not overlapping `out`. Not
   /// together with `accumulate`. The Tensor, a handle, need not outlive the call.
   const Tensor* bias = nullptr;
+  /// Multiprocessors of a GPU that the product should do with, for collectives beside it (see
+  /// AsyncOptions); 0: all. A wish that the library mostly grants.
+  int max_multiprocessors = 0;
+  /// On a GPU: takes every sum over k in one go, from one end to the other. Then a row of `out` has
+  /// the same bits whatever other rows are computed with it, and whatever max_multiprocessors is.
+  /// Slower where there are few rows. The CPU takes no notice of either.
+  bool batch_invariant = false;
 };
 
 /// out = op(a) op(b) + bias, or out += op(a) op(b), where op transposes if asked. On the worker's

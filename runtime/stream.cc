@@ -4,6 +4,10 @@
 
 namespace lockstep {
 
+bool Stream::is_capturing() const {
+  return !device_.is_cpu() && internal::cuda::IsCapturing(*this);
+}
+
 absl::Status Stream::Synchronize() const {
   if (device_.is_cpu()) return absl::OkStatus();
   return internal::cuda::Synchronize(*this);

@@ -20,6 +20,8 @@ class Stream {
   constexpr Device device() const { return device_; }
   constexpr void* native() const { return native_; }
 
+  /// Whether what is queued is being recorded for a CUDA graph rather than run.
+  bool is_capturing() const;
   /// Returns when everything queued so far is done: on the CPU at once.
   absl::Status Synchronize() const;
 

@@ -104,10 +104,15 @@ int DeviceGroup::max_blocks(const Round& round) const {
   // Ranks choose by themselves whether a call is aside, and may come upon a new neighbour one after
   // the other; their kernels have one shape.
   const auto any = [&](auto is) { return std::any_of(round.calls.begin(), round.calls.end(), is); };
-  if (!any([](const CollectiveCall* call) { return call->in_company; }))
-    return Residency::kUnlimited;
-  const bool aside = any([](const CollectiveCall* call) { return call->aside; });
-  return aside ? room_->max_blocks_aside() : room_->max_blocks();
+  int limit = Residency::kUnlimited;
+  if (any([](const CollectiveCall* call) { return call->in_company; })) {
+    const bool aside = any([](const CollectiveCall* call) { return call->aside; });
+    limit = aside ? room_->max_blocks_aside() : room_->max_blocks();
+  }
+  for (const CollectiveCall* const call : round.calls) {
+    if (call->max_multiprocessors > 0) limit = std::min<int>(limit, call->max_multiprocessors);
+  }
+  return limit;
 }
 
 absl::Status DeviceGroup::Record(int rank, const CollectiveCall& call, const Event& event) const {
@@ -123,9 +128,7 @@ absl::Status DeviceGroup::Await(const Round& round, const Event& event) const {
 
 absl::Status DeviceGroup::Begin(int rank, CollectiveCall& call) {
   const DeviceGuard guard(device(rank));
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  call.capturing = cudaStreamIsCapturing(main(rank), &capture) == cudaSuccess &&
-                   capture == cudaStreamCaptureStatusActive;
+  call.capturing = stream(rank).is_capturing();
   if (room_ != nullptr) {
     if (call.aside) call.aside = TakeSideRoom();
     call.in_company = !room_->is_alone();

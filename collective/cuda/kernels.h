@@ -153,6 +153,8 @@ struct PushWork {
   int num_blocks;
   /// See PushLayout.
   int depth;
+  /// See LaunchShape.
+  bool in_pairs;
   /// That this kernel and the next may hold together.
   int max_blocks;
   /// A multiple of 128.

@@ -31,21 +31,39 @@ __device__ __forceinline__ void Touch(Parameter parameter) {
   asm volatile("" ::"l"(parameter) : "memory");
 }
 
+/// Whether the current device knows clusters of blocks, as Hopper and later do.
+inline bool HasClusters() {
+  int device = 0;
+  int major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         major >= 9;
+}
+
 /// A launch whose blocks may take their places on the device while the kernel before is still at
 /// work, if that kernel allows it (programmatic dependent launch) and there is room for both.
 template <typename Work>
 cudaError_t LaunchOverlapped(void (*kernel)(Work), const LaunchShape& shape, cudaStream_t stream,
                              const Work& work) {
-  cudaLaunchAttribute overlap = {};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned num_attributes = 0;
+  if (shape.overlaps()) {
+    cudaLaunchAttribute& overlap = attributes[num_attributes++];
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.in_pairs && HasClusters()) {
+    cudaLaunchAttribute& cluster = attributes[num_attributes++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {2, 1, 1};
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(shape.num_blocks));
   config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = shape.overlaps() ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = num_attributes;
   return cudaLaunchKernelEx(&config, kernel, work);
 }
 

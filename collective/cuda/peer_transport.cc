@@ -159,6 +159,16 @@ class PeerTransport final : public Transport {
                                 LaunchExchange(work, group_.native(round)));
   }
 
+  // Beside a matrix product: the fast ones need both multiprocessors of a pair, and blocks that
+  // stand by themselves would each keep one pair from it. Not where room is shared out among
+  // groups, who count single multiprocessors.
+  static bool StandsInPairs(const Round& round, int num_blocks) {
+    return num_blocks % 2 == 0 &&
+           std::any_of(round.calls.begin(), round.calls.end(), [&](const CollectiveCall* call) {
+             return call->max_multiprocessors == num_blocks;
+           });
+  }
+
   absl::Status Push(const Round& round) {
     const CollectiveCall& mine = round.mine();
     const int max_blocks = group_.max_blocks(round);
@@ -172,6 +182,7 @@ class PeerTransport final : public Transport {
                      .op = mine.op,
                      .num_blocks = num_blocks,
                      .depth = PushLayout::Depth(num_blocks, tuning_.push_blocks),
+                     .in_pairs = StandsInPairs(round, num_blocks),
                      .max_blocks = max_blocks,
                      .max_tile_bytes = tuning_.push_tile_bytes};
     for (int r = 0; r < round.world_size(); ++r) {

@@ -96,6 +96,9 @@ struct LaunchShape {
   int max_blocks = 0;
   /// Of each block, beyond what the kernel declares.
   int shared_bytes = 0;
+  /// The blocks stand two by two on the multiprocessors of a pair (clusters), where the GPU has
+  /// such. For an even number of them.
+  bool in_pairs = false;
 
   /// Whether the next kernel's blocks may take their places while this one's hold theirs, if it is
   /// no larger than that allows.

@@ -431,7 +431,8 @@ cudaError_t LaunchPush(const PushWork& work, cudaStream_t stream) {
     const LaunchShape shape = {.num_blocks = work.num_blocks,
                                .num_threads = kThreads<kMax>,
                                .max_blocks = work.max_blocks,
-                               .shared_bytes = sizeof(Shared<kMax>)};
+                               .shared_bytes = sizeof(Shared<kMax>),
+                               .in_pairs = work.in_pairs};
     PushArguments<kMax> all = {.peers = peers,
                                .own_tiles = static_cast<uint4*>(work.tiles[peers.rank]),
                                .own_inbox = peers.inbox[peers.rank],

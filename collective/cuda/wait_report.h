@@ -16,7 +16,7 @@ struct WaitingCall {
   ReduceOp op;
   /// Captured in a graph: then `round` is that of the capture.
   bool captured;
-  std::int32_t root;
+  std::int16_t root;
   /// Elements.
   std::int64_t in_count;
   std::int64_t out_count;

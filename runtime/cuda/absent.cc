@@ -18,6 +18,7 @@ absl::Status NoCuda() {
 }  // namespace
 
 int DeviceCount() { return 0; }
+int NumMultiprocessors(Device) { return 0; }
 absl::Status CheckDevice(Device device) {
   return absl::UnavailableError(
       absl::StrCat(device.ToString(), " asked for, but this build has no CUDA"));
@@ -26,6 +27,7 @@ void UseDevice(Device) {}
 std::vector<int> CpusNear(Device) { return {}; }
 absl::StatusOr<std::shared_ptr<void>> MakeStream(Device) { return NoCuda(); }
 absl::Status CheckStream(const Stream& stream) { return CheckDevice(stream.device()); }
+bool IsCapturing(const Stream&) { return false; }
 absl::Status Synchronize(const Stream&) { return NoCuda(); }
 absl::Status QueueZeros(const Stream&, void*, std::int64_t) { return NoCuda(); }
 absl::StatusOr<std::shared_ptr<MemoryPool>> MakeMemoryPool(const Stream&) { return NoCuda(); }

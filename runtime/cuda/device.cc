@@ -20,6 +20,16 @@ int DeviceCount() {
   return count;
 }
 
+int NumMultiprocessors(Device device) {
+  int count = 0;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index()) !=
+      cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
 absl::Status CheckDevice(Device device) {
   const int count = DeviceCount();
   if (device.index() >= 0 && device.index() < count) return absl::OkStatus();

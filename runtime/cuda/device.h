@@ -11,6 +11,8 @@ namespace lockstep::internal::cuda {
 
 /// Devices that can be used; 0 without a driver.
 int DeviceCount();
+/// 0 of a device that there is not.
+int NumMultiprocessors(Device device);
 /// OK if there is such a device. kUnavailable: there is not, and how many there are.
 absl::Status CheckDevice(Device device);
 /// Makes `device` the calling thread's current one, so that no call needs to switch.

@@ -67,7 +67,9 @@ PlanKey DescribeProduct(const Worker& worker, const Tensor& a, const Tensor& b, 
           .transpose_b = options.transpose_b,
           .accumulate = options.accumulate,
           .bias = options.bias != nullptr,
-          .tf32 = worker.allow_tf32() && a.dtype() == DType::kFloat32};
+          .tf32 = worker.allow_tf32() && a.dtype() == DType::kFloat32,
+          .batch_invariant = options.batch_invariant,
+          .max_multiprocessors = options.max_multiprocessors};
 }
 
 using BlasHandle = Handle<cublasLtHandle_t, cublasLtDestroy>;
@@ -142,6 +144,10 @@ class MatMulPlans {
     LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_TRANSA, operation(key.transpose_b)));
     LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_TRANSB, operation(key.transpose_a)));
     if (key.bias) LOCKSTEP_RETURN_IF_ERROR(AddBiasTo(plan, key.out.dtype));
+    if (key.max_multiprocessors > 0) {
+      const std::int32_t target = key.max_multiprocessors;
+      LOCKSTEP_RETURN_IF_ERROR(Set(plan, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, target));
+    }
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.a, key.a));
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.b, key.b));
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.out, key.out));
@@ -202,9 +208,9 @@ class MatMulPlans {
     // Parts of a sum never meet in an order of their own (in place), nor rounded to 16 bits (in the
     // output's type). With a bias there are no parts: their sum would be rounded before it is added
     // (seen with cuBLASLt 13.0 on an H100).
-    const std::uint32_t reductions = key.bias && IsReducedPrecision(key.out.dtype)
-                                         ? CUBLASLT_REDUCTION_SCHEME_NONE
-                                         : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const bool in_one_go = key.batch_invariant || (key.bias && IsReducedPrecision(key.out.dtype));
+    const std::uint32_t reductions =
+        in_one_go ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     LOCKSTEP_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions));
     const auto alignment = [](const PlanKey::Operand& operand) {
       return static_cast<std::uint32_t>(operand.alignment_bytes);

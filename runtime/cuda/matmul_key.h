@@ -35,12 +35,15 @@ struct PlanKey {
   bool accumulate;
   bool bias;
   bool tf32;
+  bool batch_invariant;
+  int max_multiprocessors;
 
   bool operator==(const PlanKey&) const = default;
   template <typename H>
   friend H AbslHashValue(H hash, const PlanKey& key) {
     return H::combine(std::move(hash), key.a, key.b, key.out, key.transpose_a, key.transpose_b,
-                      key.accumulate, key.bias, key.tf32);
+                      key.accumulate, key.bias, key.tf32, key.batch_invariant,
+                      key.max_multiprocessors);
   }
 };
 

@@ -35,6 +35,13 @@ absl::Status CheckStream(const Stream& stream) {
       stream.device().index(), ")"));
 }
 
+bool IsCapturing(const Stream& stream) {
+  const DeviceGuard guard(stream.device());
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(NativeStream(stream), &status) == cudaSuccess &&
+         status == cudaStreamCaptureStatusActive;
+}
+
 absl::Status Synchronize(const Stream& stream) {
   const DeviceGuard guard(stream.device());
   return LOCKSTEP_CUDA_STATUS(stream.device(), cudaStreamSynchronize(NativeStream(stream)));

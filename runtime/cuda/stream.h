@@ -22,6 +22,7 @@ inline CUstream_st* NativeStream(const Stream& stream) {
 /// Whether lockstep can work on a stream of the host's. kInvalidArgument: it is of another device,
 /// or of a context of the host's own there, or another one on each thread.
 absl::Status CheckStream(const Stream& stream);
+bool IsCapturing(const Stream& stream);
 absl::Status Synchronize(const Stream& stream);
 /// Queues that `bytes` bytes at `memory` become 0.
 absl::Status QueueZeros(const Stream& stream, void* memory, std::int64_t bytes);

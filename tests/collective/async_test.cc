@@ -158,6 +158,39 @@ TEST_CASE("asynchronous sums can be captured, and replay beside other work", "[g
   }
 }
 
+TEST_CASE("asynchronous sums on few multiprocessors have the bits of others", "[gpu]") {
+  OnEveryTransport([](Worker& worker, Communicator& comm) -> absl::Status {
+    for (const std::int64_t count : {1, 1000, 100'003, 3'000'001}) {
+      Guarded x(worker, DType::kBFloat16, count);
+      Guarded expected(worker, DType::kBFloat16, count);
+      Guarded found(worker, DType::kBFloat16, count);
+      for (std::int64_t i = 0; i < count; ++i) {
+        x.Set(i, static_cast<double>((i * 37 + comm.rank() * 11) % 257) / 8);
+      }
+      LOCKSTEP_RETURN_IF_ERROR(x.Upload());
+      LOCKSTEP_RETURN_IF_ERROR(comm.AllReduce(x.tensor(), expected.tensor()));
+      LOCKSTEP_RETURN_IF_ERROR(expected.Download());
+      for (const int most : {0, 1, 2, 3, 4, 8, 1000}) {
+        LOCKSTEP_RETURN_IF_ERROR(Fill(worker, 0, found.tensor()));
+        // The ranks need not ask for the same.
+        LOCKSTEP_ASSIGN_OR_RETURN(
+            PendingCollective sum,
+            comm.AllReduceAsync(x.tensor(), found.tensor(), ReduceOp::kSum,
+                                {.max_multiprocessors = comm.rank() == 0 ? most : 2 * most}));
+        LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
+        LOCKSTEP_RETURN_IF_ERROR(found.Download());
+        for (std::int64_t i = 0; i < count; ++i) {
+          LOCKSTEP_RETURN_IF_ERROR(
+              testing::Expect(found.Get(i) == expected.Get(i),
+                              absl::StrCat("element ", i, " of ", count, " on at most ", most,
+                                           " is ", found.Get(i), ", expected ", expected.Get(i))));
+        }
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
 // Records what it is asked for, and fails where it is told to.
 class Recording final : public Communicator {
  public:
@@ -247,6 +280,8 @@ TEST_CASE("an asynchronous call that fails says why, and the next call is not as
   CHECK(Says(refused.BroadcastAsync(x, x, 1).status(), "root 1 in a group of 1"));
   REQUIRE_OK(refused.Broadcast(x, x, 0));
   CHECK(refused.log == "rx");
+  CHECK(Says(refused.AllReduceAsync(x, x, ReduceOp::kSum, {.max_multiprocessors = -2}).status(),
+             "max_multiprocessors is -2; it must be at least 0"));
 }
 
 }  // namespace

@@ -43,6 +43,11 @@ TEST_CASE("devices that are not there are refused with those that are") {
   CHECK(Says(internal::ParseDevices("cuda:0-4", 4).status(), "has cuda:0 to cuda:3"));
 }
 
+TEST_CASE("the CPU and devices that are not there have no multiprocessors") {
+  CHECK(NumMultiprocessors(Device::Cpu()) == 0);
+  CHECK(NumMultiprocessors(Device::Cuda(1000)) == 0);
+}
+
 TEST_CASE("a device named twice is refused") {
   CHECK(Says(internal::ParseDevices("cpu,cpu", 0).status(), "names cpu twice"));
   CHECK(Says(internal::ParseDevices("cuda:0-2,cuda:1", 4).status(),

@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "lockstep/runtime/elementwise.h"
+#include "lockstep/runtime/random.h"
 #include "lockstep/tests/catch.h"
 #include "lockstep/tests/runtime/devices.h"
 
 namespace lockstep {
 namespace {
 
+using testing::Gpus;
 using testing::kFloatingTypes;
 using testing::Make;
 using testing::MakeWorker;
@@ -197,6 +199,45 @@ TEST_CASE("operands that do not go together are refused with both shapes", "[gpu
     CHECK(Says(huge(2, 3, kHuge), "must be at most 2147483647"));
     CHECK(Says(huge(2, 3, 5), "its pointer is null"));
   }
+}
+
+TEST_CASE("on a GPU a row of a batch-invariant product has the same bits whatever is beside it",
+          "[gpu]") {
+  for (const Device device : Gpus()) {
+    Worker worker = MakeWorker(device);
+    const int most = NumMultiprocessors(device);
+    for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+      // Long sums of few rows, for which other products are cut along k.
+      const std::int64_t m = 96, n = 256, k = 16384;
+      const Tensor a = *worker.Empty({m, k}, dtype);
+      const Tensor b = *worker.Empty({k, n}, dtype);
+      REQUIRE_OK(FillUniformBlock(worker, 1, /*bound=*/1, 0, 0, k, a));
+      REQUIRE_OK(FillUniformBlock(worker, 2, /*bound=*/1, 0, 0, n, b));
+      const Tensor whole = *worker.Empty({m, n}, dtype);
+      REQUIRE_OK(MatMul(worker, a, b, whole, {.batch_invariant = true}));
+      const std::vector<double> expected = Values(worker, whole);
+      for (const std::int64_t rows : {1, 8, 24, 96}) {
+        for (const int multiprocessors : {0, 1, most - 4, most}) {
+          INFO(rows << " rows on " << multiprocessors << " multiprocessors of "
+                    << device.ToString());
+          const Tensor out = *worker.Empty({m, n}, dtype);
+          for (std::int64_t begin = 0; begin < m; begin += rows) {
+            REQUIRE_OK(MatMul(worker, *a.Slice(0, begin, rows), b, *out.Slice(0, begin, rows),
+                              {.max_multiprocessors = multiprocessors, .batch_invariant = true}));
+          }
+          CHECK(Values(worker, out) == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a product on fewer than no multiprocessors is refused") {
+  Worker worker = MakeWorker();
+  const Tensor x = *worker.Zeros({2, 2}, DType::kFloat32);
+  CHECK(Says(
+      MatMul(worker, x, x, *worker.Zeros({2, 2}, DType::kFloat32), {.max_multiprocessors = -1}),
+      "max_multiprocessors is -1, it must be at least 0"));
 }
 
 TEST_CASE("a bias that does not fit is refused, and so is one beside a sum in place", "[gpu]") {
