@@ -84,13 +84,65 @@ absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Ten
     LOCKSTEP_ASSIGN_OR_RETURN(grad_x, internal::TimesWeightTransposed(*worker_, part, weight_));
     return absl::OkStatus();
   }));
+  LOCKSTEP_ASSIGN_OR_RETURN(const OverlapChoice way, ChooseOverlap(x, part, grad_x, options));
   // Beside the products of the weight's gradient, which do not need it.
-  LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, comm_->AllReduceAsync(grad_x, grad_x));
+  LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, StartSum(grad_x, grad_x, way));
   LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&] {
-    return internal::ParameterGradients(*worker_, x, part, weight_, bias_, options);
+    return internal::ParameterGradients(*worker_, x, part, weight_, bias_, options, Beside(way, x));
   }));
   LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
   return grad_x;
+}
+
+std::int64_t ColumnParallelLinear::WavesOf(std::int64_t tokens) const {
+  if (comm_->world_size() == 1) return 0;
+  return internal::WavesToOverlap(NumMultiprocessors(worker_->device()), options_.dtype, tokens,
+                                  options_.in_features);
+}
+
+absl::StatusOr<OverlapChoice> ColumnParallelLinear::ChooseOverlap(const Tensor& x,
+                                                                  const Tensor& grad_out,
+                                                                  const Tensor& grad_x,
+                                                                  BackwardOptions options) {
+  const std::int64_t waves = WavesOf(x.extent(0));
+  if (waves == 0 || overlaps_.Knows(waves) || worker_->stream().is_capturing()) {
+    return overlaps_.Find(waves);
+  }
+  // What is timed leaves the gradients alone.
+  const auto gradient = worker_->Empty(weight_.gradient().shape(), weight_.gradient().dtype());
+  const auto sum = worker_->Empty(grad_x.shape(), grad_x.dtype());
+  double lacks_memory = gradient.ok() && sum.ok() ? 0 : 1;
+  LOCKSTEP_RETURN_IF_ERROR(
+      internal::MaxOverRanks(*worker_, *comm_, absl::MakeSpan(&lacks_memory, 1)));
+  if (lacks_memory > 0) return OverlapChoice{};
+  const OverlapChoice ways[] = {{}, {.multiprocessors = internal::kBesideProduct}};
+  return overlaps_.Measure(
+      *worker_, *comm_, waves, ways, [&](const OverlapChoice& way) -> absl::Status {
+        LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective pending, StartSum(grad_x, *sum, way));
+        LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&] {
+          MatMulOptions product = Beside(way, x);
+          product.transpose_a = true;
+          product.accumulate = options.accumulate;
+          return MatMul(*worker_, x, grad_out, *gradient, product);
+        }));
+        return pending.Wait();
+      });
+}
+
+MatMulOptions ColumnParallelLinear::Beside(const OverlapChoice& way, const Tensor& x) const {
+  return {.max_multiprocessors = internal::LeftBeside(way, worker_->device()),
+          .batch_invariant = WavesOf(x.extent(0)) > 0};
+}
+
+absl::StatusOr<PendingCollective> ColumnParallelLinear::StartSum(const Tensor& in,
+                                                                 const Tensor& out,
+                                                                 const OverlapChoice& way) {
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      PendingCollective sum,
+      comm_->AllReduceAsync(in, out, ReduceOp::kSum, {.max_multiprocessors = way.multiprocessors}));
+  const bool in_sequence = way.multiprocessors == 0 && WavesOf(in.extent(0)) > 0;
+  if (in_sequence) LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
+  return sum;
 }
 
 absl::Status ColumnParallelLinear::CheckInput(absl::string_view call, const Tensor& x) const {

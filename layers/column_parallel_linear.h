@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "lockstep/layers/overlap.h"
 #include "lockstep/layers/parameter.h"
+#include "lockstep/runtime/matmul.h"
 
 namespace lockstep {
 
@@ -60,6 +62,11 @@ class ColumnParallelLinear {
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,
                                   BackwardOptions options = {});
 
+  /// How Backward runs for so many tokens: its all-reduce may be hidden behind the product of the
+  /// weight's gradient. Measured by the first Backward of about as many, as in RowParallelLinear,
+  /// with memory for another gradient of the weight; without that memory it is left as it is.
+  OverlapChoice overlap(std::int64_t tokens) const { return overlaps_.Find(WavesOf(tokens)); }
+
   Parameter& weight() { return weight_; }
   const Parameter& weight() const { return weight_; }
   /// Null without a bias.
@@ -76,12 +83,22 @@ class ColumnParallelLinear {
   ColumnParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
                        std::optional<Parameter> bias);
   absl::Status CheckInput(absl::string_view call, const Tensor& x) const;
+  // 0: too little to overlap.
+  std::int64_t WavesOf(std::int64_t tokens) const;
+  absl::StatusOr<OverlapChoice> ChooseOverlap(const Tensor& x, const Tensor& grad_out,
+                                              const Tensor& grad_x, BackwardOptions options);
+  // The product of the weight's gradient: the same bits in all ways.
+  MatMulOptions Beside(const OverlapChoice& way, const Tensor& x) const;
+  // Of the input's gradient, which goes on beside what follows if there is something to gain.
+  absl::StatusOr<PendingCollective> StartSum(const Tensor& in, const Tensor& out,
+                                             const OverlapChoice& way);
 
   Worker* worker_;
   Communicator* comm_;
   Options options_;
   Parameter weight_;
   std::optional<Parameter> bias_;
+  internal::OverlapChoices overlaps_;
 };
 
 }  // namespace lockstep

@@ -4,7 +4,6 @@
 
 #include "lockstep/runtime/elementwise.h"
 #include "lockstep/runtime/float_mode.h"
-#include "lockstep/runtime/matmul.h"
 
 namespace lockstep::internal {
 namespace {
@@ -100,9 +99,10 @@ absl::StatusOr<Tensor> TimesWeightTransposed(Worker& worker, const Tensor& grad_
 
 absl::Status ParameterGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
                                 const Parameter& weight, const std::optional<Parameter>& bias,
-                                BackwardOptions options) {
-  LOCKSTEP_RETURN_IF_ERROR(MatMul(worker, x, grad_out, weight.gradient(),
-                                  {.transpose_a = true, .accumulate = options.accumulate}));
+                                BackwardOptions options, MatMulOptions how) {
+  how.transpose_a = true;
+  how.accumulate = options.accumulate;
+  LOCKSTEP_RETURN_IF_ERROR(MatMul(worker, x, grad_out, weight.gradient(), how));
   if (!bias.has_value()) return absl::OkStatus();
   return ColumnSums(worker, grad_out, bias->gradient(), options.accumulate);
 }

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "lockstep/layers/parameter.h"
 #include "lockstep/layers/peers.h"
+#include "lockstep/runtime/matmul.h"
 
 namespace lockstep::internal {
 
@@ -58,10 +59,10 @@ absl::StatusOr<Tensor> TimesWeight(Worker& worker, const Tensor& x, const Parame
 absl::StatusOr<Tensor> TimesWeightTransposed(Worker& worker, const Tensor& grad_out,
                                              const Parameter& weight);
 /// Adds x^T grad_out to the weight's gradient and the column sums of grad_out to the bias's, or
-/// writes them there (see BackwardOptions).
+/// writes them there (see BackwardOptions). `how`: what else there is to say of the product.
 absl::Status ParameterGradients(Worker& worker, const Tensor& x, const Tensor& grad_out,
                                 const Parameter& weight, const std::optional<Parameter>& bias,
-                                BackwardOptions options);
+                                BackwardOptions options, MatMulOptions how = {});
 
 }  // namespace lockstep::internal
 

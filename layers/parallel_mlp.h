@@ -66,7 +66,9 @@ class ParallelMlp {
                                   BackwardOptions options = {});
 
   ColumnParallelLinear& up() { return up_; }
+  const ColumnParallelLinear& up() const { return up_; }
   RowParallelLinear& down() { return down_; }
+  const RowParallelLinear& down() const { return down_; }
   /// All of them, for an optimizer.
   std::vector<Parameter*> parameters();
 

@@ -2,6 +2,7 @@
 
 #include "lockstep/layers/linear_math.h"
 #include "lockstep/runtime/elementwise.h"
+#include "lockstep/runtime/matmul.h"
 
 namespace lockstep {
 
@@ -48,18 +49,73 @@ absl::StatusOr<RowParallelLinear> RowParallelLinear::Make(Worker& worker, Commun
 }
 
 absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
+  Tensor part;
   Tensor y;
   LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&]() -> absl::Status {
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor part, PartOf("RowParallelLinear::Forward", x));
-    LOCKSTEP_ASSIGN_OR_RETURN(y, internal::TimesWeight(*worker_, part, weight_));
+    LOCKSTEP_ASSIGN_OR_RETURN(part, PartOf("RowParallelLinear::Forward", x));
+    LOCKSTEP_ASSIGN_OR_RETURN(y,
+                              worker_->Empty({x.extent(0), options_.out_features}, options_.dtype));
     return absl::OkStatus();
   }));
-  LOCKSTEP_RETURN_IF_ERROR(comm_->AllReduce(y, y));
+  LOCKSTEP_ASSIGN_OR_RETURN(const OverlapChoice way, ChooseOverlap(part, y));
+  LOCKSTEP_RETURN_IF_ERROR(ProductAndSum(part, y, way));
   if (bias_.has_value() && !options_.skip_bias_add) {
     LOCKSTEP_RETURN_IF_ERROR(
         internal::Alone(*comm_, [&] { return AddBias(*worker_, bias_->value(), y); }));
   }
   return y;
+}
+
+std::int64_t RowParallelLinear::WavesOf(std::int64_t tokens) const {
+  if (comm_->world_size() == 1) return 0;
+  return internal::WavesToOverlap(NumMultiprocessors(worker_->device()), options_.dtype, tokens,
+                                  options_.out_features);
+}
+
+absl::StatusOr<OverlapChoice> RowParallelLinear::ChooseOverlap(const Tensor& x, const Tensor& y) {
+  const std::int64_t waves = WavesOf(x.extent(0));
+  if (waves == 0 || overlaps_.Knows(waves) || worker_->stream().is_capturing()) {
+    return overlaps_.Find(waves);
+  }
+  const OverlapChoice ways[] = {
+      {},
+      {.multiprocessors = internal::kBesideProduct},
+      {.multiprocessors = internal::kBesideProduct, .equal_parts = true},
+  };
+  return overlaps_.Measure(*worker_, *comm_, waves, ways,
+                           [&](const OverlapChoice& way) { return ProductAndSum(x, y, way); });
+}
+
+absl::Status RowParallelLinear::ProductAndSum(const Tensor& x, const Tensor& y,
+                                              const OverlapChoice& way) {
+  const std::int64_t tokens = x.extent(0);
+  std::vector<std::int64_t> parts = {tokens};
+  if (way.multiprocessors > 0) {
+    parts = internal::OverlapParts(
+        tokens, internal::RowsPerWave(NumMultiprocessors(worker_->device()), options_.out_features),
+        way.equal_parts);
+  }
+  // Each part has the bits of the whole.
+  MatMulOptions options = {.batch_invariant = WavesOf(tokens) > 0};
+  std::vector<PendingCollective> sums;
+  std::int64_t begin = 0;
+  for (const std::int64_t part : parts) {
+    Tensor y_part;
+    LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&]() -> absl::Status {
+      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor x_part, x.Slice(/*axis=*/0, begin, part));
+      LOCKSTEP_ASSIGN_OR_RETURN(y_part, y.Slice(/*axis=*/0, begin, part));
+      return MatMul(*worker_, x_part, weight_.value(), y_part, options);
+    }));
+    begin += part;
+    if (begin == tokens) return comm_->AllReduce(y_part, y_part);
+    // The next part's product runs beside this part's sum.
+    options.max_multiprocessors = internal::LeftBeside(way, worker_->device());
+    LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum,
+                              comm_->AllReduceAsync(y_part, y_part, ReduceOp::kSum,
+                                                    {.max_multiprocessors = way.multiprocessors}));
+    sums.push_back(std::move(sum));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Tensor> RowParallelLinear::Backward(const Tensor& x, const Tensor& grad_out,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "lockstep/layers/overlap.h"
 #include "lockstep/layers/parameter.h"
 
 namespace lockstep {
@@ -60,6 +61,11 @@ class RowParallelLinear {
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,
                                   BackwardOptions options = {});
 
+  /// How Forward runs for so many tokens: the last parts of the all-reduce may be hidden behind the
+  /// product. Measured by the first Forward of about as many, which takes ten times as long, unless
+  /// a graph is being captured then.
+  OverlapChoice overlap(std::int64_t tokens) const { return overlaps_.Find(WavesOf(tokens)); }
+
   Parameter& weight() { return weight_; }
   const Parameter& weight() const { return weight_; }
   /// Null without a bias.
@@ -75,6 +81,11 @@ class RowParallelLinear {
                                                 Options options);
   RowParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
                     std::optional<Parameter> bias);
+  // 0: too little to overlap.
+  std::int64_t WavesOf(std::int64_t tokens) const;
+  absl::StatusOr<OverlapChoice> ChooseOverlap(const Tensor& x, const Tensor& y);
+  // y = the sum over the ranks of x W.
+  absl::Status ProductAndSum(const Tensor& x, const Tensor& y, const OverlapChoice& way);
   // Checks x and gives this rank's part of it.
   absl::StatusOr<Tensor> PartOf(absl::string_view call, const Tensor& x) const;
 
@@ -83,6 +94,7 @@ class RowParallelLinear {
   Options options_;
   Parameter weight_;
   std::optional<Parameter> bias_;
+  internal::OverlapChoices overlaps_;
 };
 
 }  // namespace lockstep

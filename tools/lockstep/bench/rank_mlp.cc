@@ -97,10 +97,20 @@ absl::Status RankMlp::QueueProducts() {
   return MatMul(*worker_, inner_, mlp_.down().weight().value(), out_);
 }
 
-absl::StatusOr<Tensor> RankMlp::ForwardThrough(NcclPeer& nccl) {
+absl::Status RankMlp::QueuePartOfForward() {
   LOCKSTEP_RETURN_IF_ERROR(MatMul(*worker_, x_, mlp_.up().weight().value(), inner_));
   LOCKSTEP_RETURN_IF_ERROR(Activate(*worker_, Activation::kGelu, inner_, inner_));
-  LOCKSTEP_RETURN_IF_ERROR(MatMul(*worker_, inner_, mlp_.down().weight().value(), out_));
+  return MatMul(*worker_, inner_, mlp_.down().weight().value(), out_);
+}
+
+absl::StatusOr<Tensor> RankMlp::ForwardInSequence() {
+  LOCKSTEP_RETURN_IF_ERROR(QueuePartOfForward());
+  LOCKSTEP_RETURN_IF_ERROR(comm_->AllReduce(out_, out_));
+  return out_;
+}
+
+absl::StatusOr<Tensor> RankMlp::ForwardThrough(NcclPeer& nccl) {
+  LOCKSTEP_RETURN_IF_ERROR(QueuePartOfForward());
   LOCKSTEP_RETURN_IF_ERROR(
       nccl.Queue(*worker_, CollectiveKind::kAllReduce, ReduceOp::kSum, out_, out_));
   return out_;
@@ -128,6 +138,7 @@ absl::StatusOr<std::int64_t> RankMlp::CountWrong(NcclPeer* nccl) {
     return absl::OkStatus();
   };
   LOCKSTEP_RETURN_IF_ERROR(count_far(Forward(), right_y));
+  LOCKSTEP_RETURN_IF_ERROR(count_far(ForwardInSequence(), right_y));
   LOCKSTEP_RETURN_IF_ERROR(count_far(ForwardBackward(), right_grad_x));
   // NCCL's kernels wait for each other without a meeting of the hosts before: let none of them
   // start while a rank still is in work of lockstep's.

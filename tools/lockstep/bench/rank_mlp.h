@@ -24,6 +24,8 @@ class RankMlp {
   absl::StatusOr<Tensor> ForwardBackward();
   /// Forward's two products on the same shards, and nothing else.
   absl::Status QueueProducts();
+  /// Forward with the all-reduce behind the second product, nothing overlapped.
+  absl::StatusOr<Tensor> ForwardInSequence();
   /// Forward with NCCL's all-reduce in place of lockstep's, on the same stream. Like QueueProducts
   /// it overwrites the result of the call before, whose memory was taken by Create.
   absl::StatusOr<Tensor> ForwardThrough(NcclPeer& nccl);
@@ -32,6 +34,10 @@ class RankMlp {
   /// element with an unsharded ParallelMlp of the same weights on this rank's device: how many are
   /// further from it than Tolerance(). All ranks call it; what they have queued is done on return.
   absl::StatusOr<std::int64_t> CountWrong(NcclPeer* nccl);
+
+  /// How the layers overlap: the second one's Forward and the first one's Backward.
+  OverlapChoice forward_overlap() const { return mlp_.down().overlap(x_.extent(0)); }
+  OverlapChoice backward_overlap() const { return mlp_.up().overlap(x_.extent(0)); }
 
   /// How many of `found` are further than Tolerance() from `expected`. Used by CountWrong.
   static std::int64_t CountFar(DType dtype, const std::vector<double>& found,
@@ -44,6 +50,9 @@ class RankMlp {
  private:
   RankMlp(Worker& worker, Communicator& comm, const MlpBenchOptions& options, ParallelMlp mlp)
       : worker_(&worker), comm_(&comm), options_(&options), mlp_(std::move(mlp)) {}
+
+  // Into out_.
+  absl::Status QueuePartOfForward();
 
   Worker* worker_;
   Communicator* comm_;
