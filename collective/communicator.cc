@@ -111,7 +111,7 @@ bool Overlap(const Tensor& a, const Tensor& b) {
          b_begin < a_begin + static_cast<std::uintptr_t>(a.size_bytes());
 }
 
-// In a call, where what does not fit is out of range in any case.
+// In a call, where no rank and no number of multiprocessors is larger.
 std::int16_t Fitting(int value) {
   return static_cast<std::int16_t>(std::clamp(value, -1, int{INT16_MAX}));
 }

@@ -33,9 +33,10 @@ class Communicator;
 /// How a collective shares a GPU with the work beside it.
 struct AsyncOptions {
   /// Multiprocessors of each GPU that its kernels may hold at once; 0: as many as are fastest when
-  /// it is alone there. Four carry about half of what the links do, and stand together, so that a
-  /// matrix product that leaves them four (see MatMulOptions) goes on as if it were alone. On GPUs
-  /// linked by the peer transport; the least that a rank asks for counts. No bit depends on it.
+  /// it is alone there. Of the peer transport, for tensors aligned to 16 bytes; the least that a
+  /// rank asks for counts. Four sum at a third of the full rate (two H200), and stand in pairs, so
+  /// that a matrix product that leaves them four (see MatMulOptions) is hardly slower than alone.
+  /// No bit depends on it.
   int max_multiprocessors = 0;
 };
 

@@ -17,9 +17,10 @@ struct MatMulOptions {
   /// Multiprocessors of a GPU that the product should do with, for collectives beside it (see
   /// AsyncOptions); 0: all. A wish that the library mostly grants.
   int max_multiprocessors = 0;
-  /// On a GPU: takes every sum over k in one go, from one end to the other. Then a row of `out` has
-  /// the same bits whatever other rows are computed with it, and whatever max_multiprocessors is.
-  /// Slower where there are few rows. The CPU takes no notice of either.
+  /// On a GPU: no sum over k is cut into parts. Then a row of `out` has the same bits whatever
+  /// other rows are computed with it, and whatever max_multiprocessors is: so it was found on
+  /// Hopper, though cuBLASLt does not promise it. Slower where `out` is small. The CPU takes no
+  /// notice of either.
   bool batch_invariant = false;
 };
 

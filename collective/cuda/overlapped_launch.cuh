@@ -34,10 +34,9 @@ __device__ __forceinline__ void Touch(Parameter parameter) {
 /// Whether the current device knows clusters of blocks, as Hopper and later do.
 inline bool HasClusters() {
   int device = 0;
-  int major = 0;
+  int has = 0;
   return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         major >= 9;
+         cudaDeviceGetAttribute(&has, cudaDevAttrClusterLaunch, device) == cudaSuccess && has != 0;
 }
 
 /// A launch whose blocks may take their places on the device while the kernel before is still at

@@ -160,13 +160,15 @@ class PeerTransport final : public Transport {
   }
 
   // Beside a matrix product: the fast ones need both multiprocessors of a pair, and blocks that
-  // stand by themselves would each keep one pair from it. Not where room is shared out among
-  // groups, who count single multiprocessors.
+  // stand by themselves would each keep one pair from it. Not where groups share the GPU: their
+  // room is counted in single multiprocessors.
   static bool StandsInPairs(const Round& round, int num_blocks) {
-    return num_blocks % 2 == 0 &&
-           std::any_of(round.calls.begin(), round.calls.end(), [&](const CollectiveCall* call) {
-             return call->max_multiprocessors == num_blocks;
-           });
+    const auto asked = [&](const CollectiveCall* call) {
+      return call->max_multiprocessors == num_blocks;
+    };
+    const auto alone = [](const CollectiveCall* call) { return !call->in_company; };
+    return num_blocks % 2 == 0 && std::any_of(round.calls.begin(), round.calls.end(), asked) &&
+           std::all_of(round.calls.begin(), round.calls.end(), alone);
   }
 
   absl::Status Push(const Round& round) {

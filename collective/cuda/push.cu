@@ -2,6 +2,7 @@
 
 #include "lockstep/collective/cuda/kernels.h"
 #include "lockstep/collective/cuda/overlapped_launch.cuh"
+#include "lockstep/collective/cuda/shared_memory.cuh"
 #include "lockstep/collective/cuda/signals.cuh"
 #include "lockstep/collective/cuda/tree.cuh"
 
@@ -10,8 +11,8 @@ namespace {
 
 constexpr int kMaxDepth = PushLayout::kMaxDepth;
 // A block has threads that push, threads that sum, and a warp each for telling the peers what has
-// been pushed, telling them what has been summed, and looking at what they tell. Telling waits until
-// all writes before have arrived; in a warp of its own, nobody waits with it.
+// been pushed, telling them what has been summed, and looking at what they tell. Telling waits
+// until all writes before have arrived; in a warp of its own, nobody waits with it.
 constexpr int kPushThreads = 256;
 template <int kMax>
 constexpr int kSumThreads = kMax <= 4 ? 512 : 256;
@@ -21,7 +22,6 @@ constexpr int kThreads = kPushThreads + kSumThreads<kMax> + 3 * 32;
 // wait in shared memory, of which all devices give a block 99 KiB.
 template <int kMax>
 constexpr int kSlots = kMax <= 2 ? 2 : 1;
-template <int kMax>
 constexpr int kStages = 2;
 
 template <int kMax>
@@ -42,15 +42,15 @@ struct PushArguments {
 };
 
 // What the peers tell, tile by tile.
-enum Told { kPushed, kDone };
+enum Told : int { kPushed, kDone };
 
 // What the threads of a block share: for each place of the ring, how often a tile has been pushed,
 // and how often one has been summed, by all threads of the group (PTX's mbarrier). A barrier cannot
 // be overrun: a place is used again when its tile has been told to the peers and they are done.
 template <int kMax>
 struct Shared {
-  uint4 own[kStages<kMax>][kSlots<kMax>][kPushThreads];
-  uint4 all[kStages<kMax>][kSlots<kMax>][kMax][kSumThreads<kMax>];
+  uint4 own[kStages][kSlots<kMax>][kPushThreads];
+  uint4 all[kStages][kSlots<kMax>][kMax][kSumThreads<kMax>];
   std::uint64_t pushed[kMaxDepth];
   std::uint64_t summed[kMaxDepth];
   // By all peers, by what they have told.
@@ -59,58 +59,6 @@ struct Shared {
 };
 static_assert(sizeof(Shared<2>) <= 99 << 10 && sizeof(Shared<4>) <= 99 << 10 &&
               sizeof(Shared<8>) <= 99 << 10);
-
-__device__ __forceinline__ unsigned AddressOf(const void* shared) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
-}
-__device__ __forceinline__ void InitBarrier(std::uint64_t* barrier, int num_threads) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(AddressOf(barrier)), "r"(num_threads)
-               : "memory");
-}
-// Releases what this thread wrote to whoever finds the barrier complete.
-__device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
-  asm volatile(
-      "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(AddressOf(barrier))
-      : "memory");
-}
-__device__ __forceinline__ bool IsComplete(const std::uint64_t* barrier, unsigned parity) {
-  unsigned complete;
-  asm volatile(
-      "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-      : "=r"(complete)
-      : "r"(AddressOf(barrier)), "r"(parity)
-      : "memory");
-  return complete != 0;
-}
-
-// Pairs with LoadCount: whoever sees the count sees what this thread has seen.
-__device__ __forceinline__ void StoreCount(std::int64_t* count, std::int64_t value) {
-  asm volatile("st.release.cta.shared.s64 [%0], %1;" ::"r"(AddressOf(count)), "l"(value)
-               : "memory");
-}
-__device__ __forceinline__ std::int64_t LoadCount(const std::int64_t* count) {
-  std::int64_t value;
-  asm volatile("ld.acquire.cta.shared.s64 %0, [%1];"
-               : "=l"(value)
-               : "r"(AddressOf(count))
-               : "memory");
-  return value;
-}
-
-// Starts to load the first `bytes` of a slot into shared memory; the others become zero. Past the
-// first-level cache, which does not see what peers write.
-__device__ __forceinline__ void StartLoad(uint4* to, const uint4* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(AddressOf(to)), "l"(from),
-               "r"(bytes)
-               : "memory");
-}
-// The loads that this thread has started since it called this last are one more step.
-__device__ __forceinline__ void EndStep() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Until this thread's loads have come, but for the last kSteps steps'.
-template <int kSteps>
-__device__ __forceinline__ void AwaitLoads() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kSteps) : "memory");
-}
 
 // One block's part of a round (see PushLayout).
 template <typename T, int kMax>
@@ -185,6 +133,7 @@ class Pusher {
         for (int apart = 1; apart < kMaxPeers; apart *= 2) {
           least = min(least, __shfl_xor_sync(kAllLanes, least, apart));
         }
+        __syncwarp();  // what the other lanes have acquired comes before what this one releases
         if (least > before && peer == 0 && what <= kDone) StoreCount(&shared_.told[what], least);
         // Not before: the next one's blocks need whole multiprocessors, as the peers' own do.
         if (all_.overlaps && __shfl_sync(kAllLanes, least, 0) > 0) AdmitNext();
@@ -203,6 +152,7 @@ class Pusher {
   __device__ bool TellTiles(const std::uint64_t* barriers,
                             Inbox::Tiles (Inbox::*tiles)[Inbox::kMaxBlocks]) {
     const int peer = static_cast<int>(threadIdx.x) % 32;
+    if (!IsPeer(peers_, peer)) return true;
     const auto is_complete = [&](int i) {
       return IsComplete(&barriers[PlaceOf(i)], static_cast<unsigned>(i / all_.depth) % 2);
     };
@@ -214,10 +164,8 @@ class Pusher {
       // Of all at once that were complete when the last had been told.
       do ++i;
       while (i < num_tiles_ && is_complete(i));
-      if (IsPeer(peers_, peer)) {
-        ReleaseFlag(&(peers_.inbox[peer]->*tiles)[block_].of[peers_.rank],
-                    before_ + static_cast<std::uint64_t>(i));
-      }
+      ReleaseFlag(&(peers_.inbox[peer]->*tiles)[block_].of[peers_.rank],
+                  before_ + static_cast<std::uint64_t>(i));
     }
     return true;
   }
@@ -255,11 +203,11 @@ class Pusher {
     return static_cast<const uint4*>(all_.in) + extent.begin;
   }
 
-  // What the threads of one group do with all tiles: batch by batch, each thread kSlots slots of one,
-  // and in a tile for one owner behind the other, if there are `num_turns`. In between, kStages
-  // batches are under way. load(view, slot, stage, k) starts to load a slot, use(...) ends what was
-  // loaded, with what view(tile, turn) has given. A tile is begun when the peers have told of `ahead`
-  // more, and its end is marked in `barriers`.
+  // What the threads of one group do with all tiles: batch by batch, each thread kSlots slots of
+  // one, and in a tile for one owner behind the other, if there are `num_turns`. In between,
+  // kStages batches are under way. load(view, slot, stage, k) starts to load a slot, and use(...)
+  // is given what was loaded; view is what get_view(tile, turn) gave. A tile is begun when the
+  // peers have told of `ahead` more, and its end is marked in `barriers`.
   template <int kGroupThreads, typename GetView, typename Load, typename Use>
   __device__ __forceinline__ bool ForTiles(int thread, int num_turns, Told what, int ahead,
                                            std::uint64_t* barriers, GetView get_view, Load load,
@@ -275,7 +223,7 @@ class Pusher {
     const int num_batches = static_cast<int>((all_.tile_slots + kBatch - 1) / kBatch);
     // Whether it stays in the tile.
     const auto advance = [&](Place& place) {
-      place.stage = place.stage + 1 == kStages<kMax> ? 0 : place.stage + 1;
+      place.stage = place.stage + 1 == kStages ? 0 : place.stage + 1;
       if (++place.batch < num_batches) return true;
       place.batch = 0;
       const bool stays = ++place.turn < num_turns;
@@ -291,7 +239,7 @@ class Pusher {
     int under_way = 0;
     bool may_load = false;
     while (now.tile < num_tiles_) {
-      while (under_way < kStages<kMax> && next.tile < num_tiles_) {
+      while (under_way < kStages && next.tile < num_tiles_) {
         if (!may_load && !Have(what, next.tile + ahead)) {
           if (under_way > 0) break;
           if (!Await(what, next.tile + ahead)) return false;
@@ -304,8 +252,8 @@ class Pusher {
         may_load = advance(next);
         ++under_way;
       }
-      if (under_way == kStages<kMax>) {
-        AwaitLoads<kStages<kMax> - 1>();
+      if (under_way == kStages) {
+        AwaitLoads<kStages - 1>();
       } else {
         AwaitLoads<0>();
       }

@@ -39,9 +39,9 @@ template <typename T>
 __device__ __forceinline__ Slot<T> Rounded(const Compute<T> (&values)[Slot<T>::kLanes]) {
   Slot<T> result;
   if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
-    // Two at once. The conversion gives 0x7FFF for every NaN, the largest of all as a signed number.
+    // Two at once. The conversion gives 0x7FFF for every NaN, the largest signed number of all.
     constexpr bool kIsHalf = std::is_same_v<T, Float16>;
-    unsigned words[4];
+    alignas(16) unsigned words[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if constexpr (kIsHalf) {

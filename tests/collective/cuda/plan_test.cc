@@ -215,7 +215,8 @@ struct Exchange {
     std::int64_t whole = 0;
     for (const std::int64_t width : widths) whole += width;
     for (std::size_t r = 0; r < ranks; ++r) {
-      CollectiveCall call{.kind = kind, .dtype = DType::kInt64, .root = static_cast<std::int16_t>(world_size - 1)};
+      CollectiveCall call{
+          .kind = kind, .dtype = DType::kInt64, .root = static_cast<std::int16_t>(world_size - 1)};
       call.outer = outer;
       const bool scatters = kind == CollectiveKind::kReduceScatter;
       const bool gathers = kind == CollectiveKind::kAllGather;
