@@ -5,10 +5,12 @@
 namespace lockstep {
 
 ColumnParallelLinear::ColumnParallelLinear(Worker& worker, Communicator& comm, Options options,
-                                           Parameter weight, std::optional<Parameter> bias)
+                                           int multiprocessors, Parameter weight,
+                                           std::optional<Parameter> bias)
     : worker_(&worker),
       comm_(&comm),
       options_(options),
+      multiprocessors_(multiprocessors),
       weight_(std::move(weight)),
       bias_(std::move(bias)) {}
 
@@ -26,11 +28,14 @@ absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Create(Worker& worker
        Shared("bias", options.bias), Shared("gather_output", options.gather_output),
        Shared("skip_bias_add", options.skip_bias_add), Shared("dtype", options.dtype),
        internal::SharedSeed(options.seed)}));
-  return internal::Alone(comm, [&] { return Make(worker, comm, options); });
+  LOCKSTEP_ASSIGN_OR_RETURN(const int multiprocessors,
+                            internal::LeastMultiprocessors(worker, comm));
+  return internal::Alone(comm, [&] { return Make(worker, comm, options, multiprocessors); });
 }
 
 absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Make(Worker& worker, Communicator& comm,
-                                                                Options options) {
+                                                                Options options,
+                                                                int multiprocessors) {
   const auto create = [&](const char* name, const Shape& full_shape, int shard_axis) {
     return Parameter::CreateShard(worker, name, full_shape, shard_axis, options.dtype, comm.rank(),
                                   comm.world_size());
@@ -44,7 +49,8 @@ absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Make(Worker& worker, 
   }
   LOCKSTEP_RETURN_IF_ERROR(
       internal::InitializeLinear(worker, options.seed, options.in_features, weight, bias));
-  return ColumnParallelLinear(worker, comm, options, std::move(weight), std::move(bias));
+  return ColumnParallelLinear(worker, comm, options, multiprocessors, std::move(weight),
+                              std::move(bias));
 }
 
 absl::StatusOr<Tensor> ColumnParallelLinear::Forward(const Tensor& x) {
@@ -84,37 +90,52 @@ absl::StatusOr<Tensor> ColumnParallelLinear::Backward(const Tensor& x, const Ten
     LOCKSTEP_ASSIGN_OR_RETURN(grad_x, internal::TimesWeightTransposed(*worker_, part, weight_));
     return absl::OkStatus();
   }));
-  LOCKSTEP_ASSIGN_OR_RETURN(const OverlapChoice way, ChooseOverlap(x, part, grad_x, options));
-  // Beside the products of the weight's gradient, which do not need it.
-  LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, StartSum(grad_x, grad_x, way));
-  LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&] {
-    return internal::ParameterGradients(*worker_, x, part, weight_, bias_, options, Beside(way, x));
-  }));
-  LOCKSTEP_RETURN_IF_ERROR(sum.Wait());
+  if (absl::Status done = SumAndGradients(x, part, grad_x, options); !done.ok()) {
+    overlaps_ = {};  // on all ranks, or some would know what others do not
+    return done;
+  }
   return grad_x;
 }
 
-std::int64_t ColumnParallelLinear::WavesOf(std::int64_t tokens) const {
-  if (comm_->world_size() == 1) return 0;
-  return internal::WavesToOverlap(NumMultiprocessors(worker_->device()), options_.dtype, tokens,
-                                  options_.in_features);
+absl::Status ColumnParallelLinear::SumAndGradients(const Tensor& x, const Tensor& grad_out,
+                                                   const Tensor& grad_x, BackwardOptions options) {
+  LOCKSTEP_RETURN_IF_ERROR(ChooseOverlap(x, grad_out, grad_x, options));
+  const OverlapChoice way = overlaps_.Find(WavesOf(x.extent(0)));
+  LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum, StartSum(grad_x, grad_x, way));
+  LOCKSTEP_RETURN_IF_ERROR(internal::Alone(*comm_, [&] {
+    return internal::ParameterGradients(*worker_, x, grad_out, weight_, bias_, options,
+                                        Beside(way, x));
+  }));
+  return sum.Wait();
 }
 
-absl::StatusOr<OverlapChoice> ColumnParallelLinear::ChooseOverlap(const Tensor& x,
-                                                                  const Tensor& grad_out,
-                                                                  const Tensor& grad_x,
-                                                                  BackwardOptions options) {
+std::int64_t ColumnParallelLinear::WavesOf(std::int64_t tokens) const {
+  // The product of the weight's gradient fills the GPU by itself.
+  const std::int64_t columns = options_.out_features / comm_->world_size();
+  if (options_.in_features < internal::RowsPerWave(multiprocessors_, columns)) return 0;
+  return internal::WavesToOverlap(multiprocessors_, options_.dtype, tokens, options_.in_features);
+}
+
+absl::Status ColumnParallelLinear::ChooseOverlap(const Tensor& x, const Tensor& grad_out,
+                                                 const Tensor& grad_x, BackwardOptions options) {
   const std::int64_t waves = WavesOf(x.extent(0));
   if (waves == 0 || overlaps_.Knows(waves) || worker_->stream().is_capturing()) {
-    return overlaps_.Find(waves);
+    return absl::OkStatus();
   }
   // What is timed leaves the gradients alone.
-  const auto gradient = worker_->Empty(weight_.gradient().shape(), weight_.gradient().dtype());
-  const auto sum = worker_->Empty(grad_x.shape(), grad_x.dtype());
+  const auto like = [&](const Tensor& tensor) {
+    return internal::OutOfMemoryAsStatus(
+        [&] { return worker_->Empty(tensor.shape(), tensor.dtype()); });
+  };
+  const absl::StatusOr<Tensor> gradient = like(weight_.gradient());
+  const absl::StatusOr<Tensor> sum = like(grad_x);
   double lacks_memory = gradient.ok() && sum.ok() ? 0 : 1;
   LOCKSTEP_RETURN_IF_ERROR(
       internal::MaxOverRanks(*worker_, *comm_, absl::MakeSpan(&lacks_memory, 1)));
-  if (lacks_memory > 0) return OverlapChoice{};
+  if (lacks_memory > 0) {
+    overlaps_.Remember(waves, {});
+    return absl::OkStatus();
+  }
   const OverlapChoice ways[] = {{}, {.multiprocessors = internal::kBesideProduct}};
   return overlaps_.Measure(
       *worker_, *comm_, waves, ways, [&](const OverlapChoice& way) -> absl::Status {
@@ -130,7 +151,7 @@ absl::StatusOr<OverlapChoice> ColumnParallelLinear::ChooseOverlap(const Tensor& 
 }
 
 MatMulOptions ColumnParallelLinear::Beside(const OverlapChoice& way, const Tensor& x) const {
-  return {.max_multiprocessors = internal::LeftBeside(way, worker_->device()),
+  return {.max_multiprocessors = internal::LeftBeside(way, multiprocessors_),
           .batch_invariant = WavesOf(x.extent(0)) > 0};
 }
 

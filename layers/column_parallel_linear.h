@@ -28,7 +28,7 @@ namespace lockstep {
 /// rank, such as a tensor that does not fit or a lack of memory, fails the group at once: that rank
 /// gets its own error and the others kAborted with its rank, code and text, until
 /// CollectiveBarrier::Reset(). Tensors are checked before any communication. On a GPU the calls
-/// return before their work is done.
+/// return before their work is done, but for a Backward that measures (see overlap).
 class ColumnParallelLinear {
  public:
   struct Options {
@@ -64,7 +64,7 @@ class ColumnParallelLinear {
 
   /// How Backward runs for so many tokens: its all-reduce may be hidden behind the product of the
   /// weight's gradient. Measured by the first Backward of about as many, as in RowParallelLinear,
-  /// with memory for another gradient of the weight; without that memory it is left as it is.
+  /// with memory for another gradient of the weight and of the input; without, it is the sequence.
   OverlapChoice overlap(std::int64_t tokens) const { return overlaps_.Find(WavesOf(tokens)); }
 
   Parameter& weight() { return weight_; }
@@ -77,16 +77,19 @@ class ColumnParallelLinear {
  private:
   friend class ParallelMlp;
 
-  // Create() of options that have been checked and compared.
+  // Create() of options that have been checked and compared, with LeastMultiprocessors().
   static absl::StatusOr<ColumnParallelLinear> Make(Worker& worker, Communicator& comm,
-                                                   Options options);
-  ColumnParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
-                       std::optional<Parameter> bias);
+                                                   Options options, int multiprocessors);
+  ColumnParallelLinear(Worker& worker, Communicator& comm, Options options, int multiprocessors,
+                       Parameter weight, std::optional<Parameter> bias);
   absl::Status CheckInput(absl::string_view call, const Tensor& x) const;
   // 0: too little to overlap.
   std::int64_t WavesOf(std::int64_t tokens) const;
-  absl::StatusOr<OverlapChoice> ChooseOverlap(const Tensor& x, const Tensor& grad_out,
-                                              const Tensor& grad_x, BackwardOptions options);
+  // The sum of the input's gradient, and the parameters' gradients.
+  absl::Status SumAndGradients(const Tensor& x, const Tensor& grad_out, const Tensor& grad_x,
+                               BackwardOptions options);
+  absl::Status ChooseOverlap(const Tensor& x, const Tensor& grad_out, const Tensor& grad_x,
+                             BackwardOptions options);
   // The product of the weight's gradient: the same bits in all ways.
   MatMulOptions Beside(const OverlapChoice& way, const Tensor& x) const;
   // Of the input's gradient, which goes on beside what follows if there is something to gain.
@@ -96,6 +99,7 @@ class ColumnParallelLinear {
   Worker* worker_;
   Communicator* comm_;
   Options options_;
+  int multiprocessors_;
   Parameter weight_;
   std::optional<Parameter> bias_;
   internal::OverlapChoices overlaps_;

@@ -69,15 +69,20 @@ absl::Status MaxOverRanks(Worker& worker, Communicator& comm, absl::Span<double>
   return Alone(comm, [&] { return Copy(worker, shared, on_host); });
 }
 
+absl::StatusOr<int> LeastMultiprocessors(Worker& worker, Communicator& comm) {
+  if (worker.device().is_cpu() || comm.world_size() == 1) return 0;
+  double fewest = -NumMultiprocessors(worker.device());
+  LOCKSTEP_RETURN_IF_ERROR(MaxOverRanks(worker, comm, absl::MakeSpan(&fewest, 1)));
+  return static_cast<int>(-fewest);
+}
+
 OverlapChoice OverlapChoices::Find(std::int64_t waves) const {
-  const auto found = known_.find(waves);
+  const auto found = known_.find(KeyOf(waves));
   return found == known_.end() ? OverlapChoice{} : found->second;
 }
 
-absl::StatusOr<OverlapChoice> OverlapChoices::Measure(Worker& worker, Communicator& comm,
-                                                      std::int64_t waves,
-                                                      absl::Span<const OverlapChoice> ways,
-                                                      Run run) {
+absl::Status OverlapChoices::Measure(Worker& worker, Communicator& comm, std::int64_t waves,
+                                     absl::Span<const OverlapChoice> ways, Run run) {
   constexpr int kRounds = 4;  // the first of which loads and chooses what the others use
   std::vector<double> times(ways.size(), std::numeric_limits<double>::infinity());
   for (int round = 0; round < kRounds; ++round) {
@@ -91,8 +96,8 @@ absl::StatusOr<OverlapChoice> OverlapChoices::Measure(Worker& worker, Communicat
   OverlapChoice choice = ways[static_cast<std::size_t>(best - times.begin())];
   choice.us = *best;
   choice.sequence_us = times.front();
-  known_.emplace(waves, choice);
-  return choice;
+  Remember(waves, choice);
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep::internal

@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_LAYERS_OVERLAP_H_
 #define LOCKSTEP_LAYERS_OVERLAP_H_
 
+#include <bit>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -18,8 +19,8 @@ struct OverlapChoice {
   /// Of each GPU, for the all-reduce beside the product. 0: the one runs behind the other.
   int multiprocessors = 0;
   /// RowParallelLinear: the product's rows are cut into parts, and each part's sum runs beside the
-  /// next part's product. The last part is one wave (what a GPU computes at a time), and so are all,
-  /// or each is as long as those behind it together.
+  /// next part's product. The last part is one wave (what a GPU computes at a time), and so are the
+  /// others, or each is as long as those behind it together; the first takes what is left over.
   bool equal_parts = false;
   /// What both took together on the slowest rank, and what they took one behind the other. 0: not
   /// measured.
@@ -47,30 +48,39 @@ std::int64_t WavesToOverlap(int multiprocessors, DType dtype, std::int64_t rows,
 std::vector<std::int64_t> OverlapParts(std::int64_t rows, std::int64_t wave, bool equal);
 
 /// Multiprocessors for a product beside such an all-reduce, as in MatMulOptions.
-inline int LeftBeside(const OverlapChoice& choice, Device device) {
-  return choice.multiprocessors == 0 ? 0 : NumMultiprocessors(device) - choice.multiprocessors;
+inline int LeftBeside(const OverlapChoice& way, int multiprocessors) {
+  return way.multiprocessors == 0 ? 0 : multiprocessors - way.multiprocessors;
 }
 
 /// A collective: each number becomes the largest of all ranks'.
 absl::Status MaxOverRanks(Worker& worker, Communicator& comm, absl::Span<double> values);
+/// A collective on GPUs: the fewest multiprocessors of any rank's. 0 on the CPU and in a group of
+/// one, where nothing is overlapped. What the ranks decide by it they decide alike.
+absl::StatusOr<int> LeastMultiprocessors(Worker& worker, Communicator& comm);
 
-/// What a layer has chosen, by number of waves.
+/// What a layer has chosen for about so many waves: up to each power of two.
 class OverlapChoices {
  public:
   /// Runs what is to be fast in one of the ways.
   using Run = absl::FunctionRef<absl::Status(const OverlapChoice& way)>;
 
-  /// Whether Choose would measure, unless the stream is being captured.
-  bool Knows(std::int64_t waves) const { return known_.contains(waves); }
+  bool Knows(std::int64_t waves) const { return known_.contains(KeyOf(waves)); }
   /// The sequence until it is known.
   OverlapChoice Find(std::int64_t waves) const;
+  void Remember(std::int64_t waves, const OverlapChoice& choice) {
+    known_.insert_or_assign(KeyOf(waves), choice);
+  }
   /// A collective: the fastest of the ways, each run some times, and remembers it. The first way is
   /// the sequence.
-  absl::StatusOr<OverlapChoice> Measure(Worker& worker, Communicator& comm, std::int64_t waves,
-                                        absl::Span<const OverlapChoice> ways, Run run);
+  absl::Status Measure(Worker& worker, Communicator& comm, std::int64_t waves,
+                       absl::Span<const OverlapChoice> ways, Run run);
 
  private:
-  std::map<std::int64_t, OverlapChoice> known_;
+  static int KeyOf(std::int64_t waves) {
+    return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(waves)));
+  }
+
+  std::map<int, OverlapChoice> known_;
 };
 
 }  // namespace internal

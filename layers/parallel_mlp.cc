@@ -44,24 +44,29 @@ absl::StatusOr<ParallelMlp> ParallelMlp::Create(Worker& worker, Communicator& co
        Shared("bias", options.bias),
        Shared("dtype", options.dtype),
        internal::SharedSeed(options.seed)}));
-  return internal::Alone(comm, [&] { return Make(worker, comm, options); });
+  LOCKSTEP_ASSIGN_OR_RETURN(const int multiprocessors,
+                            internal::LeastMultiprocessors(worker, comm));
+  return internal::Alone(comm, [&] { return Make(worker, comm, options, multiprocessors); });
 }
 
-absl::StatusOr<ParallelMlp> ParallelMlp::Make(Worker& worker, Communicator& comm, Options options) {
+absl::StatusOr<ParallelMlp> ParallelMlp::Make(Worker& worker, Communicator& comm, Options options,
+                                              int multiprocessors) {
   LOCKSTEP_ASSIGN_OR_RETURN(
       auto up, ColumnParallelLinear::Make(worker, comm,
                                           {.in_features = options.in_features,
                                            .out_features = options.hidden_features,
                                            .bias = options.bias,
                                            .dtype = options.dtype,
-                                           .seed = internal::DeriveSeed(options.seed, 1)}));
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      auto down, RowParallelLinear::Make(worker, comm,
-                                         {.in_features = options.hidden_features,
-                                          .out_features = options.out_features,
-                                          .bias = options.bias,
-                                          .dtype = options.dtype,
-                                          .seed = internal::DeriveSeed(options.seed, 2)}));
+                                           .seed = internal::DeriveSeed(options.seed, 1)},
+                                          multiprocessors));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto down,
+                            RowParallelLinear::Make(worker, comm,
+                                                    {.in_features = options.hidden_features,
+                                                     .out_features = options.out_features,
+                                                     .bias = options.bias,
+                                                     .dtype = options.dtype,
+                                                     .seed = internal::DeriveSeed(options.seed, 2)},
+                                                    multiprocessors));
   return ParallelMlp(worker, comm, options.activation, std::move(up), std::move(down));
 }
 

@@ -31,7 +31,7 @@ namespace lockstep {
 /// rank, such as a tensor that does not fit or a lack of memory, fails the group at once: that rank
 /// gets its own error and the others kAborted with its rank, code and text, until
 /// CollectiveBarrier::Reset(). Tensors are checked before any communication. On a GPU the calls
-/// return before their work is done.
+/// return before their work is done, but for those in which a layer measures (see its overlap()).
 class ParallelMlp {
  public:
   struct Options {
@@ -74,7 +74,8 @@ class ParallelMlp {
 
  private:
   // Create() of options that have been checked and compared.
-  static absl::StatusOr<ParallelMlp> Make(Worker& worker, Communicator& comm, Options options);
+  static absl::StatusOr<ParallelMlp> Make(Worker& worker, Communicator& comm, Options options,
+                                          int multiprocessors);
   ParallelMlp(Worker& worker, Communicator& comm, Activation activation, ColumnParallelLinear up,
               RowParallelLinear down);
   absl::Status CheckBackward(const Tensor& x, const Activations& kept,

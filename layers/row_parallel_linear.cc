@@ -7,10 +7,12 @@
 namespace lockstep {
 
 RowParallelLinear::RowParallelLinear(Worker& worker, Communicator& comm, Options options,
-                                     Parameter weight, std::optional<Parameter> bias)
+                                     int multiprocessors, Parameter weight,
+                                     std::optional<Parameter> bias)
     : worker_(&worker),
       comm_(&comm),
       options_(options),
+      multiprocessors_(multiprocessors),
       weight_(std::move(weight)),
       bias_(std::move(bias)) {}
 
@@ -27,11 +29,13 @@ absl::StatusOr<RowParallelLinear> RowParallelLinear::Create(Worker& worker, Comm
        Shared("bias", options.bias), Shared("input_is_parallel", options.input_is_parallel),
        Shared("skip_bias_add", options.skip_bias_add), Shared("dtype", options.dtype),
        internal::SharedSeed(options.seed)}));
-  return internal::Alone(comm, [&] { return Make(worker, comm, options); });
+  LOCKSTEP_ASSIGN_OR_RETURN(const int multiprocessors,
+                            internal::LeastMultiprocessors(worker, comm));
+  return internal::Alone(comm, [&] { return Make(worker, comm, options, multiprocessors); });
 }
 
 absl::StatusOr<RowParallelLinear> RowParallelLinear::Make(Worker& worker, Communicator& comm,
-                                                          Options options) {
+                                                          Options options, int multiprocessors) {
   const auto create = [&](const char* name, const Shape& full_shape, int shard_axis) {
     return Parameter::CreateShard(worker, name, full_shape, shard_axis, options.dtype, comm.rank(),
                                   comm.world_size());
@@ -45,7 +49,8 @@ absl::StatusOr<RowParallelLinear> RowParallelLinear::Make(Worker& worker, Commun
   }
   LOCKSTEP_RETURN_IF_ERROR(
       internal::InitializeLinear(worker, options.seed, options.in_features, weight, bias));
-  return RowParallelLinear(worker, comm, options, std::move(weight), std::move(bias));
+  return RowParallelLinear(worker, comm, options, multiprocessors, std::move(weight),
+                           std::move(bias));
 }
 
 absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
@@ -57,8 +62,10 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
                               worker_->Empty({x.extent(0), options_.out_features}, options_.dtype));
     return absl::OkStatus();
   }));
-  LOCKSTEP_ASSIGN_OR_RETURN(const OverlapChoice way, ChooseOverlap(part, y));
-  LOCKSTEP_RETURN_IF_ERROR(ProductAndSum(part, y, way));
+  if (absl::Status summed = ChosenProductAndSum(part, y); !summed.ok()) {
+    overlaps_ = {};  // on all ranks, or some would know what others do not
+    return summed;
+  }
   if (bias_.has_value() && !options_.skip_bias_add) {
     LOCKSTEP_RETURN_IF_ERROR(
         internal::Alone(*comm_, [&] { return AddBias(*worker_, bias_->value(), y); }));
@@ -67,23 +74,22 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Tensor& x) {
 }
 
 std::int64_t RowParallelLinear::WavesOf(std::int64_t tokens) const {
-  if (comm_->world_size() == 1) return 0;
-  return internal::WavesToOverlap(NumMultiprocessors(worker_->device()), options_.dtype, tokens,
-                                  options_.out_features);
+  return internal::WavesToOverlap(multiprocessors_, options_.dtype, tokens, options_.out_features);
 }
 
-absl::StatusOr<OverlapChoice> RowParallelLinear::ChooseOverlap(const Tensor& x, const Tensor& y) {
+absl::Status RowParallelLinear::ChosenProductAndSum(const Tensor& x, const Tensor& y) {
   const std::int64_t waves = WavesOf(x.extent(0));
-  if (waves == 0 || overlaps_.Knows(waves) || worker_->stream().is_capturing()) {
-    return overlaps_.Find(waves);
+  if (waves > 0 && !overlaps_.Knows(waves) && !worker_->stream().is_capturing()) {
+    const OverlapChoice ways[] = {
+        {},
+        {.multiprocessors = internal::kBesideProduct},
+        {.multiprocessors = internal::kBesideProduct, .equal_parts = true},
+    };
+    LOCKSTEP_RETURN_IF_ERROR(
+        overlaps_.Measure(*worker_, *comm_, waves, ways,
+                          [&](const OverlapChoice& way) { return ProductAndSum(x, y, way); }));
   }
-  const OverlapChoice ways[] = {
-      {},
-      {.multiprocessors = internal::kBesideProduct},
-      {.multiprocessors = internal::kBesideProduct, .equal_parts = true},
-  };
-  return overlaps_.Measure(*worker_, *comm_, waves, ways,
-                           [&](const OverlapChoice& way) { return ProductAndSum(x, y, way); });
+  return ProductAndSum(x, y, overlaps_.Find(waves));
 }
 
 absl::Status RowParallelLinear::ProductAndSum(const Tensor& x, const Tensor& y,
@@ -92,8 +98,7 @@ absl::Status RowParallelLinear::ProductAndSum(const Tensor& x, const Tensor& y,
   std::vector<std::int64_t> parts = {tokens};
   if (way.multiprocessors > 0) {
     parts = internal::OverlapParts(
-        tokens, internal::RowsPerWave(NumMultiprocessors(worker_->device()), options_.out_features),
-        way.equal_parts);
+        tokens, internal::RowsPerWave(multiprocessors_, options_.out_features), way.equal_parts);
   }
   // Each part has the bits of the whole.
   MatMulOptions options = {.batch_invariant = WavesOf(tokens) > 0};
@@ -109,7 +114,7 @@ absl::Status RowParallelLinear::ProductAndSum(const Tensor& x, const Tensor& y,
     begin += part;
     if (begin == tokens) return comm_->AllReduce(y_part, y_part);
     // The next part's product runs beside this part's sum.
-    options.max_multiprocessors = internal::LeftBeside(way, worker_->device());
+    options.max_multiprocessors = internal::LeftBeside(way, multiprocessors_);
     LOCKSTEP_ASSIGN_OR_RETURN(PendingCollective sum,
                               comm_->AllReduceAsync(y_part, y_part, ReduceOp::kSum,
                                                     {.max_multiprocessors = way.multiprocessors}));

@@ -16,7 +16,8 @@ namespace lockstep {
 /// "Megatron-LM", 2019).
 ///
 ///   weight: [in_features / world_size, out_features]     bias: [out_features], replicated
-///   Forward:  one all-reduce; the bias is added once, after it, by every rank alike
+///   Forward:  one all-reduce, of a large result on GPUs in parts where that is faster (overlap);
+///             the bias is added once, after it, by every rank alike
 ///   Backward: no collective; with input_is_parallel = false one all-gather
 ///
 /// PyTorch's nn.Linear stores [out_features, in_features]: load that as Orientation::kOutIn.
@@ -28,7 +29,7 @@ namespace lockstep {
 /// rank, such as a tensor that does not fit or a lack of memory, fails the group at once: that rank
 /// gets its own error and the others kAborted with its rank, code and text, until
 /// CollectiveBarrier::Reset(). Tensors are checked before any communication. On a GPU the calls
-/// return before their work is done.
+/// return before their work is done, but for a Forward that measures (see overlap).
 class RowParallelLinear {
  public:
   struct Options {
@@ -61,9 +62,10 @@ class RowParallelLinear {
   absl::StatusOr<Tensor> Backward(const Tensor& x, const Tensor& grad_out,
                                   BackwardOptions options = {});
 
-  /// How Forward runs for so many tokens: the last parts of the all-reduce may be hidden behind the
-  /// product. Measured by the first Forward of about as many, which takes ten times as long, unless
-  /// a graph is being captured then.
+  /// How Forward runs for so many tokens: all but the last part of the all-reduce may be hidden
+  /// behind the product. The first Forward of about as many (up to the next power of two) measures
+  /// it, unless a graph is being captured: it makes the product and the sum thirteen times, and
+  /// waits for them.
   OverlapChoice overlap(std::int64_t tokens) const { return overlaps_.Find(WavesOf(tokens)); }
 
   Parameter& weight() { return weight_; }
@@ -76,15 +78,15 @@ class RowParallelLinear {
  private:
   friend class ParallelMlp;
 
-  // Create() of options that have been checked and compared.
-  static absl::StatusOr<RowParallelLinear> Make(Worker& worker, Communicator& comm,
-                                                Options options);
-  RowParallelLinear(Worker& worker, Communicator& comm, Options options, Parameter weight,
-                    std::optional<Parameter> bias);
+  // Create() of options that have been checked and compared, with LeastMultiprocessors().
+  static absl::StatusOr<RowParallelLinear> Make(Worker& worker, Communicator& comm, Options options,
+                                                int multiprocessors);
+  RowParallelLinear(Worker& worker, Communicator& comm, Options options, int multiprocessors,
+                    Parameter weight, std::optional<Parameter> bias);
   // 0: too little to overlap.
   std::int64_t WavesOf(std::int64_t tokens) const;
-  absl::StatusOr<OverlapChoice> ChooseOverlap(const Tensor& x, const Tensor& y);
-  // y = the sum over the ranks of x W.
+  // y = the sum over the ranks of x W, in the fastest of the ways, or in this one.
+  absl::Status ChosenProductAndSum(const Tensor& x, const Tensor& y);
   absl::Status ProductAndSum(const Tensor& x, const Tensor& y, const OverlapChoice& way);
   // Checks x and gives this rank's part of it.
   absl::StatusOr<Tensor> PartOf(absl::string_view call, const Tensor& x) const;
@@ -92,6 +94,7 @@ class RowParallelLinear {
   Worker* worker_;
   Communicator* comm_;
   Options options_;
+  int multiprocessors_;
   Parameter weight_;
   std::optional<Parameter> bias_;
   internal::OverlapChoices overlaps_;
