@@ -1,4 +1,4 @@
-// What the threads of a block share: barriers, counts, and slots that are loaded past the registers.
+// What the threads of a block share: barriers, counts, slots that are loaded past the registers.
 #ifndef LOCKSTEP_COLLECTIVE_CUDA_SHARED_MEMORY_CUH_
 #define LOCKSTEP_COLLECTIVE_CUDA_SHARED_MEMORY_CUH_
 
