@@ -101,18 +101,9 @@ bool DeviceGroup::TakeSideRoom() {
 }
 
 int DeviceGroup::max_blocks(const Round& round) const {
-  // Ranks choose by themselves whether a call is aside, and may come upon a new neighbour one after
-  // the other; their kernels have one shape.
-  const auto any = [&](auto is) { return std::any_of(round.calls.begin(), round.calls.end(), is); };
-  int limit = Residency::kUnlimited;
-  if (any([](const CollectiveCall* call) { return call->in_company; })) {
-    const bool aside = any([](const CollectiveCall* call) { return call->aside; });
-    limit = aside ? room_->max_blocks_aside() : room_->max_blocks();
-  }
-  for (const CollectiveCall* const call : round.calls) {
-    if (call->max_multiprocessors > 0) limit = std::min<int>(limit, call->max_multiprocessors);
-  }
-  return limit;
+  // Without room nobody is in company.
+  return room_ == nullptr ? MaxBlocks(round.calls, Residency::kUnlimited, Residency::kUnlimited)
+                          : MaxBlocks(round.calls, room_->max_blocks(), room_->max_blocks_aside());
 }
 
 absl::Status DeviceGroup::Record(int rank, const CollectiveCall& call, const Event& event) const {

@@ -159,18 +159,6 @@ class PeerTransport final : public Transport {
                                 LaunchExchange(work, group_.native(round)));
   }
 
-  // Beside a matrix product: the fast ones need both multiprocessors of a pair, and blocks that
-  // stand by themselves would each keep one pair from it. Not where groups share the GPU: their
-  // room is counted in single multiprocessors.
-  static bool StandsInPairs(const Round& round, int num_blocks) {
-    const auto asked = [&](const CollectiveCall* call) {
-      return call->max_multiprocessors == num_blocks;
-    };
-    const auto alone = [](const CollectiveCall* call) { return !call->in_company; };
-    return num_blocks % 2 == 0 && std::any_of(round.calls.begin(), round.calls.end(), asked) &&
-           std::all_of(round.calls.begin(), round.calls.end(), alone);
-  }
-
   absl::Status Push(const Round& round) {
     const CollectiveCall& mine = round.mine();
     const int max_blocks = group_.max_blocks(round);
@@ -184,7 +172,7 @@ class PeerTransport final : public Transport {
                      .op = mine.op,
                      .num_blocks = num_blocks,
                      .depth = PushLayout::Depth(num_blocks, tuning_.push_blocks),
-                     .in_pairs = StandsInPairs(round, num_blocks),
+                     .in_pairs = StandInPairs(round.calls, num_blocks),
                      .max_blocks = max_blocks,
                      .max_tile_bytes = tuning_.push_tile_bytes};
     for (int r = 0; r < round.world_size(); ++r) {

@@ -1,5 +1,7 @@
 #include "lockstep/collective/cuda/plan.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 
 namespace lockstep::internal::cuda {
@@ -30,6 +32,27 @@ BestTransport ChooseBest(absl::Span<const Device> devices, const absl::Status& p
   }
   if (Repeat(devices)) return ordered("ranks share a GPU, so no kernel may wait for another");
   return {TransportKind::kPeer, "every rank has a GPU that was proved to reach all others"};
+}
+
+int MaxBlocks(absl::Span<const CollectiveCall* const> calls, int room, int room_aside) {
+  bool in_company = false;
+  bool aside = false;
+  int limit = std::numeric_limits<int>::max();
+  for (const CollectiveCall* const call : calls) {
+    in_company = in_company || call->in_company;
+    aside = aside || call->aside;
+    if (call->max_multiprocessors > 0) limit = std::min<int>(limit, call->max_multiprocessors);
+  }
+  return in_company ? std::min(limit, aside ? room_aside : room) : limit;
+}
+
+bool StandInPairs(absl::Span<const CollectiveCall* const> calls, int num_blocks) {
+  bool asked = false;
+  for (const CollectiveCall* const call : calls) {
+    if (call->in_company) return false;
+    asked = asked || call->max_multiprocessors == num_blocks;
+  }
+  return asked && num_blocks % 2 == 0;
 }
 
 AllReduceTuning FitInMemory(AllReduceTuning tuning, int world_size) {

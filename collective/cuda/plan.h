@@ -105,6 +105,17 @@ struct LaunchShape {
   constexpr bool overlaps() const { return num_blocks <= max_blocks / 2; }
 };
 
+/// Blocks that the kernels of a round may have on a GPU at once. `room`, `room_aside`: where other
+/// groups wait there too, for calls on the ranks' streams and beside them. Ranks choose by
+/// themselves whether a call is aside and what it may hold, and may come upon a new neighbour one
+/// after the other; their kernels have one shape.
+int MaxBlocks(absl::Span<const CollectiveCall* const> calls, int room, int room_aside);
+/// Whether they stand in pairs (see LaunchShape): those that a call has limited to so many, to run
+/// beside a matrix product. The fast ones need both multiprocessors of a pair, and each block that
+/// stood by itself would keep one pair from them. Not where groups share the GPU: their room is
+/// counted in single multiprocessors.
+bool StandInPairs(absl::Span<const CollectiveCall* const> calls, int num_blocks);
+
 /// How the lines kernel is laid out, for all its launches: sums of up to max_bytes bytes, by up to
 /// max_blocks blocks of num_threads threads, or as many warps in larger blocks. A line is 128
 /// bytes, of which 120 are data; a warp handles a pack of eight lines at once, and as many packs as

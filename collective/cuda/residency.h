@@ -11,7 +11,9 @@
 // by then stays as large when others come. That is safe too, as long as there is one such group:
 // blocks start in the order of their numbers and wait for the blocks of their number alone, and the
 // limits of the others leave it a multiprocessor on each GPU, so its lowest unfinished block runs
-// on all. It comes to an end, whatever it had filled, and leaves the others their room.
+// on all. It comes to an end, whatever it had filled, and leaves the others their room. (A captured
+// sum whose blocks stand in pairs may have to wait until kernels of the others have ended and left
+// a pair; those never wait for it, since it holds no more than its own room.)
 //
 // CUDA starts the work of few streams at once (CUDA_DEVICE_MAX_CONNECTIONS, 8 by default): what
 // further ones have queued stands behind a kernel that waits, and may be what that waits for. So

@@ -201,10 +201,12 @@ class Recording final : public Communicator {
   absl::Status Fail(absl::Status status) override { return status; }
 
   std::string log;
+  int most = -1;  // multiprocessors of the last call
   absl::Status of_call, of_join;
 
  protected:
   absl::Status Execute(const CollectiveCall& call) override {
+    most = call.max_multiprocessors;
     return Note(call.aside ? 'a' : 'x', of_call);
   }
   absl::Status Refuse(const CollectiveCall&, absl::Status error) override {
@@ -280,6 +282,10 @@ TEST_CASE("an asynchronous call that fails says why, and the next call is not as
   CHECK(Says(refused.BroadcastAsync(x, x, 1).status(), "root 1 in a group of 1"));
   REQUIRE_OK(refused.Broadcast(x, x, 0));
   CHECK(refused.log == "rx");
+  REQUIRE_OK(refused.AllReduceAsync(x, x, ReduceOp::kSum, {.max_multiprocessors = 4}));
+  CHECK(refused.most == 4);
+  REQUIRE_OK(refused.AllReduceAsync(x, x));
+  CHECK(refused.most == 0);
   CHECK(Says(refused.AllReduceAsync(x, x, ReduceOp::kSum, {.max_multiprocessors = -2}).status(),
              "max_multiprocessors is -2; it must be at least 0"));
 }

@@ -47,6 +47,7 @@ EDITS = {
         Mutant("aside_ = options; LOCKSTEP_RETURN_IF_ERROR(call());", "LOCKSTEP_RETURN_IF_ERROR(call());"),
         Mutant("options = std::exchange(aside_, std::nullopt);", "options = aside_;"),
         Mutant("if (call.max_multiprocessors < 0) {", "if (false) {"),
+        Mutant("call.max_multiprocessors = Fitting(options->max_multiprocessors);", ""),
         Mutant("Wait().IgnoreError(); comm_ = std::exchange", "comm_ = std::exchange"),
         Mutant("return std::exchange(comm_, nullptr)->JoinSideStream();", "return comm_->JoinSideStream();"),
         Mutant("in_ = other.in_;", ""),
@@ -98,6 +99,13 @@ EDITS = {
         Mutant("if (blocks > room || packs > max_warps()) return {};", "if (blocks > room) return {};"),
         Mutant("if (blocks > room || packs > max_warps()) return {};", "if (packs > max_warps()) return {};"),
         Mutant("if (shape.num_blocks <= room) return shape;", "return shape;"),
+    ],
+    "collective/cuda/plan.cc": [
+        Mutant("if (call->max_multiprocessors > 0) limit = std::min<int>(limit, call->max_multiprocessors);", ""),
+        Mutant("std::min(limit, aside ? room_aside : room)", "std::min(limit, room)"),
+        Mutant("std::min(limit, aside ? room_aside : room)", "(aside ? room_aside : room)"),
+        Mutant("if (call->in_company) return false;", ""),
+        Mutant("return asked && num_blocks % 2 == 0;", "return asked;"),
     ],
     "collective/cuda/residency.cc": [
         Mutant("!sides.empty() && Find(lane)->owners > 1", "false"),

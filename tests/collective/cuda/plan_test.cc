@@ -2,6 +2,8 @@
 #include "lockstep/collective/cuda/plan.h"
 
 #include <bit>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "lockstep/collective/cuda/exchange_plan.h"
@@ -202,6 +204,27 @@ TEST_CASE(
       CHECK(depth * blocks <= tiles);
     }
   }
+}
+
+TEST_CASE("a kernel has the fewest blocks that a rank allows, and fewer beside other groups") {
+  constexpr int kRoom = 32;
+  constexpr int kRoomAside = 8;
+  const auto limit = [](std::vector<CollectiveCall> calls) {
+    std::vector<const CollectiveCall*> pointers;
+    for (const CollectiveCall& call : calls) pointers.push_back(&call);
+    const int blocks = MaxBlocks(pointers, kRoom, kRoomAside);
+    return std::pair(blocks, StandInPairs(pointers, blocks));
+  };
+  constexpr int kUnlimited = std::numeric_limits<int>::max();
+  CHECK(limit({{}, {}}) == std::pair(kUnlimited, false));
+  CHECK(limit({{}, {.in_company = true}}) == std::pair(kRoom, false));
+  CHECK(limit({{.aside = true}, {.in_company = true}}) == std::pair(kRoomAside, false));
+  CHECK(limit({{.aside = true}, {}}) == std::pair(kUnlimited, false));
+  CHECK(limit({{.max_multiprocessors = 4}, {}}) == std::pair(4, true));
+  CHECK(limit({{.max_multiprocessors = 4}, {.max_multiprocessors = 2}}) == std::pair(2, true));
+  CHECK(limit({{}, {.max_multiprocessors = 3}}) == std::pair(3, false));
+  CHECK(limit({{.in_company = true, .max_multiprocessors = 4}, {}}) == std::pair(4, false));
+  CHECK(limit({{.in_company = true}, {.max_multiprocessors = 100}}) == std::pair(kRoom, false));
 }
 
 // The calls of all ranks, on int64 tensors of their own: each rank's part is [outer, width(rank)].
