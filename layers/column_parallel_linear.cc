@@ -110,7 +110,7 @@ absl::Status ColumnParallelLinear::SumAndGradients(const Tensor& x, const Tensor
 }
 
 std::int64_t ColumnParallelLinear::WavesOf(std::int64_t tokens) const {
-  // The product of the weight's gradient fills the GPU by itself.
+  // Only where the product of the weight's gradient fills the GPU by itself.
   const std::int64_t columns = options_.out_features / comm_->world_size();
   if (options_.in_features < internal::RowsPerWave(multiprocessors_, columns)) return 0;
   return internal::WavesToOverlap(multiprocessors_, options_.dtype, tokens, options_.in_features);

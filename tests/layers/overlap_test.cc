@@ -1,6 +1,7 @@
 // What is overlapped, how a product is cut, and that no bit depends on it.
 #include "lockstep/layers/overlap.h"
 
+#include <chrono>
 #include <numeric>
 
 #include "lockstep/layers/column_parallel_linear.h"
@@ -92,6 +93,40 @@ TEST_CASE("the parts of a product are whole waves but for the first, and the las
       for (std::size_t i = 1; i < parts.size(); ++i) CHECK(parts[i] % 512 == 0);
     }
   }
+}
+
+TEST_CASE("the fastest way is chosen by the slowest rank, and alike on all") {
+  const OverlapChoice ways[] = {
+      {}, {.multiprocessors = 4}, {.multiprocessors = 4, .equal_parts = true}};
+  // Milliseconds of each rank. Alone, rank 0 would take the second way, and rank 1 the first.
+  constexpr int kTimes[2][3] = {{40, 1, 20}, {1, 60, 20}};
+  auto ranks = Ranks::Create(2);
+  REQUIRE_OK(ranks);
+  REQUIRE_OK(ranks->Run([&](Worker& worker, Communicator& comm) -> absl::Status {
+    internal::OverlapChoices choices;
+    LOCKSTEP_RETURN_IF_ERROR(choices.Measure(
+        worker, comm, /*waves=*/5, ways, [&](const OverlapChoice& way) -> absl::Status {
+          const int which = way.multiprocessors == 0 ? 0 : (way.equal_parts ? 2 : 1);
+          const auto begin = std::chrono::steady_clock::now();
+          while (std::chrono::steady_clock::now() - begin <
+                 std::chrono::milliseconds(kTimes[comm.rank()][which])) {
+          }
+          return absl::OkStatus();
+        }));
+    LOCKSTEP_RETURN_IF_ERROR(Expect(choices.Knows(4) && choices.Knows(7), "not known to 7"));
+    LOCKSTEP_RETURN_IF_ERROR(Expect(!choices.Knows(3) && !choices.Knows(8), "known of others"));
+    LOCKSTEP_RETURN_IF_ERROR(Expect(choices.Find(5).equal_parts, "another way"));
+    LOCKSTEP_RETURN_IF_ERROR(Expect(choices.Find(5).sequence_us >= 40'000, "too short"));
+    LOCKSTEP_RETURN_IF_ERROR(Expect(choices.Find(8).multiprocessors == 0, "not the sequence"));
+    LOCKSTEP_ASSIGN_OR_RETURN(const int least, internal::LeastMultiprocessors(worker, comm));
+    LOCKSTEP_RETURN_IF_ERROR(Expect(least == 0, "multiprocessors on the CPU"));
+    // What a failed group measures is not known afterwards.
+    if (comm.rank() == 1) comm.Fail(absl::InternalError("no product")).IgnoreError();
+    internal::OverlapChoices unlucky;
+    const absl::Status measured = unlucky.Measure(
+        worker, comm, 5, ways, [](const OverlapChoice&) { return absl::OkStatus(); });
+    return Expect(!measured.ok() && !unlucky.Knows(5), "known after a failure");
+  }));
 }
 
 TEST_CASE("a row-parallel layer overlaps on GPUs, and its bits are those of the sequence",

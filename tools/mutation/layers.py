@@ -84,6 +84,9 @@ EDITS = {
         Mutant("equal ? wave : std::max(wave, behind)", "wave"),
         Mutant("left < part + wave ? left : part", "left < part ? left : part"),
         Mutant("std::reverse(parts.begin(), parts.end());", ""),
+        Mutant("comm.AllReduce(shared, shared, ReduceOp::kMax)", "comm.AllReduce(shared, shared, ReduceOp::kMin)"),
+        Mutant("std::min_element(times.begin(), times.end())", "std::max_element(times.begin(), times.end())"),
+        Mutant("choice.sequence_us = times.front();", "choice.sequence_us = *best;"),
     ],
     "layers/row_parallel_linear.cc": [
         Mutant("comm.Fail(internal::CheckOptions(", "absl::Status(internal::CheckOptions("),
