@@ -120,7 +120,8 @@ TEST_CASE("the fastest way is chosen by the slowest rank, and alike on all") {
     LOCKSTEP_RETURN_IF_ERROR(Expect(choices.Find(8).multiprocessors == 0, "not the sequence"));
     LOCKSTEP_ASSIGN_OR_RETURN(const int least, internal::LeastMultiprocessors(worker, comm));
     LOCKSTEP_RETURN_IF_ERROR(Expect(least == 0, "multiprocessors on the CPU"));
-    // What a failed group measures is not known afterwards.
+    // What a failed group measures is not known afterwards. All have measured the above by then.
+    LOCKSTEP_RETURN_IF_ERROR(comm.Barrier());
     if (comm.rank() == 1) comm.Fail(absl::InternalError("no product")).IgnoreError();
     internal::OverlapChoices unlucky;
     const absl::Status measured = unlucky.Measure(

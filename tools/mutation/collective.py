@@ -91,6 +91,11 @@ EDITS = {
     ],
     "collective/cuda/plan.cc": [
         Mutant("if (devices.size() > kMaxPeers) {", "if (devices.size() >= kMaxPeers) {"),
+        Mutant("if (call->max_multiprocessors > 0) limit = std::min<int>(limit, call->max_multiprocessors);", ""),
+        Mutant("std::min(limit, aside ? room_aside : room)", "std::min(limit, room)"),
+        Mutant("std::min(limit, aside ? room_aside : room)", "(aside ? room_aside : room)"),
+        Mutant("if (call->in_company) return false;", ""),
+        Mutant("return asked && num_blocks % 2 == 0;", "return asked;"),
     ],
     "collective/cuda/plan.h": [
         Mutant("num_blocks <= max_blocks / 2", "num_blocks <= max_blocks"),
@@ -99,13 +104,6 @@ EDITS = {
         Mutant("if (blocks > room || packs > max_warps()) return {};", "if (blocks > room) return {};"),
         Mutant("if (blocks > room || packs > max_warps()) return {};", "if (packs > max_warps()) return {};"),
         Mutant("if (shape.num_blocks <= room) return shape;", "return shape;"),
-    ],
-    "collective/cuda/plan.cc": [
-        Mutant("if (call->max_multiprocessors > 0) limit = std::min<int>(limit, call->max_multiprocessors);", ""),
-        Mutant("std::min(limit, aside ? room_aside : room)", "std::min(limit, room)"),
-        Mutant("std::min(limit, aside ? room_aside : room)", "(aside ? room_aside : room)"),
-        Mutant("if (call->in_company) return false;", ""),
-        Mutant("return asked && num_blocks % 2 == 0;", "return asked;"),
     ],
     "collective/cuda/residency.cc": [
         Mutant("!sides.empty() && Find(lane)->owners > 1", "false"),
