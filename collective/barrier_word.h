@@ -1,4 +1,4 @@
-// The one word at which all ranks of a group meet.
+// The word at which all ranks of a group meet.
 #ifndef LOCKSTEP_COLLECTIVE_BARRIER_WORD_H_
 #define LOCKSTEP_COLLECTIVE_BARRIER_WORD_H_
 
@@ -27,16 +27,18 @@ struct BitField {
   constexpr std::uint32_t Next(std::uint32_t value) const { return (value + 1) & max(); }
 };
 
-/// A barrier whose whole state is one 64-bit atomic word. Arriving, completing a round, running out
-/// of time, departing and aborting are one compare-and-swap each, so they cannot contradict each
-/// other: a round completes for all of its ranks or for none.
+/// A barrier whose verdicts are given by one 64-bit atomic word. Completing a round, running out of
+/// time, departing and aborting are one compare-and-swap of it each, so they cannot contradict each
+/// other: a round completes for all of its ranks or for none. Arrivals are counted beside it, on a
+/// cache line that nobody polls; the rank that finds itself the last is the one that completes the
+/// round, if nothing else has become of it by then.
 ///
 /// It is the meeting and nothing else: it moves no data and knows no collective. The diagnosis of a
 /// failure and the memory of the ranks belong to its owner (LocalGroup); a rank's way through a
 /// round is LocalCommunicator's. The algorithm is the centralized barrier of Mellor-Crummey and
 /// Scott ("Algorithms for Scalable Synchronization on Shared-Memory Multiprocessors", ACM TOCS
 /// 9(1), 1991, section 3.1) with a count of rounds in place of the sense, and with deadlines,
-/// failures and departures in the same word.
+/// failures and departures in the same word. What other forms take is in tools/lockstep/README.md.
 ///
 ///   BarrierWord<NativePlatform> word(world_size);
 ///   // On each rank's thread, once a round:
@@ -50,8 +52,8 @@ struct BitField {
 /// - Within an epoch all ranks call Meet() equally often. Each names the epoch that it last read by
 ///   health(); the first is 0.
 /// - A rank that departs does so once, and does not meet again before Return().
-/// - Return() is called while no rank is in Meet() or Depart(), and Reset() while none is in
-///   Meet().
+/// - Return() is called while no rank is in Meet() or Depart(), and Reset() while none is in Meet(),
+///   by one thread at a time.
 /// - `agree` and `explain` call nothing of this word but health(), and return soon: others wait.
 ///
 /// Guarantees:
@@ -61,13 +63,14 @@ struct BitField {
 /// - No wait outlasts its timeout by more than scheduling takes: every sleep has an absolute
 ///   deadline on the monotonic clock. A sleeper is woken by the change that ends its wait. Where
 ///   nobody sleeps, no wake is paid for.
-/// - Once a call has made its change, it uses the word's address alone, to wake others. So the word
-///   may be destroyed as soon as every call has made its change or has its verdict.
+/// - Once a call has changed the word, it uses its address alone, to wake others. So the word may be
+///   destroyed as soon as every call has changed it or has its verdict.
 /// - The word locks and allocates nothing, and no call of it is a cancellation point.
 ///
-/// Memory ordering: all changes are acquire-release exchanges of the one word, and all looks at it
+/// Memory ordering: all changes of the word are acquire-release exchanges, and all looks at it
 /// acquire. So every change is seen together with whatever the threads that made it, and all
-/// changes before it, had written until then. Each method says what follows.
+/// changes before it, had written until then. Arriving is an acquire-release decrement, so that the
+/// last rank has seen what all wrote, and passes it on with the word. Each method says what follows.
 ///
 /// The counters wrap without harm:
 /// - generation (19 bits). A waiter compares the word's with that of its own round. The next round
@@ -95,10 +98,9 @@ class BarrierWord {
   struct Outcome {
     Verdict verdict;
     /// Poisoned: the index given to the Poison() that came first, or the rank that poisoned in
-    /// Meet() or Depart(). Otherwise -1.
+    /// Meet(). Otherwise -1.
     int culprit = -1;
-    /// Whether this rank was counted. It was not if it found the word poisoned or in another epoch,
-    /// or poisoned it instead of arriving.
+    /// Whether this rank was counted. It was not if it found the word poisoned or in another epoch.
     bool arrived = false;
     /// Completed: this rank came last.
     bool last = false;
@@ -114,6 +116,7 @@ class BarrierWord {
   /// counter wraps.
   explicit BarrierWord(int world_size, std::uint32_t first_generation = 0)
       : world_size_(static_cast<std::uint32_t>(world_size)),
+        missing_(world_size_),
         word_(Pack({.generation = first_generation & kGeneration.max()})) {}
   BarrierWord(const BarrierWord&) = delete;
   BarrierWord& operator=(const BarrierWord&) = delete;
@@ -136,11 +139,11 @@ class BarrierWord {
   /// awake as long as `patience` has it, then asleep. On the rank's thread, which owns `patience`.
   /// Returns at once, uncounted, where the word is poisoned or in another epoch.
   ///
-  /// The rank that comes last calls agree() before it completes the round; on false it poisons the
-  /// word with its own index instead, agree() having left the diagnosis. A rank calls
+  /// The rank that comes last calls agree(), once, before it completes the round; on false it
+  /// poisons the word with its own index instead, agree() having left the diagnosis. A rank calls
   /// explain(reason), which leaves a diagnosis, before it poisons the word with its own index
   /// because its time is over or another rank has departed. Where another thread changes the word
-  /// first, either call may be in vain, or come again.
+  /// first, either call may be in vain, and explain() may come again.
   ///
   /// Memory ordering: what a rank wrote before Meet() happens before agree() on the last rank, and
   /// before the return of every rank with kCompleted. What the culprit wrote, by explain() and
@@ -148,33 +151,12 @@ class BarrierWord {
   template <typename Agree, typename Explain>
   Outcome Meet(int rank, std::uint32_t epoch, std::chrono::nanoseconds timeout,
                Patience<Platform>& patience, Agree&& agree, Explain&& explain) {
-    State seen = Load();
-    for (;;) {
-      if (seen.epoch != epoch) return {.verdict = Verdict::kStale};
-      if (seen.poison != 0) return Poisoned(seen);
-      const bool last = seen.arrived + 1 == world_size_;
-      bool may_arrive = seen.departed == 0;
-      if (!may_arrive) {
-        explain(Reason::kDeparted);
-      } else if (last) {
-        may_arrive = agree();
-      }
-      if (!may_arrive) {
-        if (TryPoison(seen, rank)) return {.verdict = Verdict::kPoisoned, .culprit = rank};
-        continue;
-      }
-      State next = seen;
-      if (last) {
-        next = Completed(seen);
-      } else {
-        next.arrived = seen.arrived + 1;
-      }
-      // Acquire-release pairs with itself: the last rank has seen what all wrote, and passes it on.
-      if (!Exchange(seen, next)) continue;
-      if (!last) return Wait(rank, next, timeout, patience, explain);
-      if (seen.parked) Platform::UnparkAll(word_);
-      return {.verdict = Verdict::kCompleted, .arrived = true, .last = true};
-    }
+    // The round at hand: it does not end without this rank, unless it fails.
+    const State mine = Load();
+    if (mine.epoch != epoch) return {.verdict = Verdict::kStale};
+    if (mine.poison != 0) return Poisoned(mine);
+    const bool last = missing_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    return last ? Complete(rank, mine, agree()) : Wait(rank, mine, timeout, patience, explain);
   }
 
   /// Fails the round at hand and all later ones of `epoch`. Does nothing if the word is poisoned
@@ -188,27 +170,19 @@ class BarrierWord {
     }
   }
 
-  /// Tells that `rank` will not come any more, until Return(). If others wait in a round, calls
-  /// explain(Reason::kDeparted) and poisons the word with `rank`; otherwise those who come later do
-  /// it. On the rank's thread.
+  /// Tells that one rank will not come any more, until Return(). Whoever waits for it, now or later,
+  /// poisons the word. On that rank's thread.
   ///
-  /// Memory ordering: what was written before, by explain() too, is visible to all who find that
-  /// this rank has departed, or see it as the culprit.
-  template <typename Explain>
-  void Depart(int rank, Explain&& explain) {
+  /// Memory ordering: what was written before is visible to all who find that a rank has departed.
+  void Depart() {
     State seen = Load();
-    for (;;) {
-      State next = seen;
+    State next;
+    do {
+      next = seen;
       next.departed = seen.departed + 1;
-      if (seen.arrived > 0 && seen.poison == 0) {
-        explain(Reason::kDeparted);
-        next.poison = static_cast<std::uint32_t>(rank) + 1;
-        next.parked = false;
-      }
-      if (!Exchange(seen, next)) continue;
-      if (seen.parked && !next.parked) Platform::UnparkAll(word_);
-      return;
-    }
+      next.parked = false;
+    } while (!Exchange(seen, next));
+    if (seen.parked) Platform::UnparkAll(word_);
   }
 
   /// Expects all ranks again. While no rank runs.
@@ -224,15 +198,20 @@ class BarrierWord {
   }
 
   /// Heals a poisoned word: nobody has arrived, and a new epoch begins, in which calls of older
-  /// ones are stale. Ranks that have departed stay so. Does nothing to a healthy word. From any
-  /// thread, while no rank is in Meet().
+  /// ones are stale. Ranks that have departed stay so. Does nothing to a healthy word. From one
+  /// thread at a time, whichever it is, while no rank is in Meet().
   ///
   /// Memory ordering: what was written before is visible to all who see the new epoch.
   void Reset() {
     State seen = Load();
-    while (seen.poison != 0 && !Exchange(seen, State{.generation = seen.generation,
-                                                     .departed = seen.departed,
-                                                     .epoch = kEpoch.Next(seen.epoch)})) {
+    while (seen.poison != 0) {
+      // Seen by all who see the new epoch.
+      missing_.store(world_size_, std::memory_order_relaxed);
+      if (Exchange(seen, {.generation = seen.generation,
+                          .departed = seen.departed,
+                          .epoch = kEpoch.Next(seen.epoch)})) {
+        return;
+      }
     }
   }
 
@@ -242,7 +221,6 @@ class BarrierWord {
     bool parked = false;           // somebody sleeps, or is about to
     std::uint32_t generation = 0;  // rounds that were completed
     std::uint32_t poison = 0;      // 0, or 1 + the culprit
-    std::uint32_t arrived = 0;     // ranks in the round at hand
     std::uint32_t departed = 0;    // ranks that will not come
     std::uint32_t epoch = 0;       // resets
   };
@@ -251,31 +229,27 @@ class BarrierWord {
   static constexpr BitField kParked{.shift = 0, .bits = 1};
   static constexpr BitField kGeneration{.shift = 1, .bits = 19};
   static constexpr BitField kPoison{.shift = 20, .bits = 11};
-  static constexpr BitField kArrived{.shift = 32, .bits = 10};
-  static constexpr BitField kDeparted{.shift = 42, .bits = 10};
+  static constexpr BitField kDeparted{.shift = 32, .bits = 20};
   static constexpr BitField kEpoch{.shift = 52, .bits = 12};
 
   static_assert((kParked.mask() | kGeneration.mask() | kPoison.mask()) == 0x7fff'ffff &&
                     kParked.bits + kGeneration.bits + kPoison.bits == 31,
                 "what ends a wait lies in the half that the kernel compares, bit 31 free");
-  static_assert((kArrived.mask() | kDeparted.mask() | kEpoch.mask()) == 0xffff'ffff'0000'0000 &&
-                    kArrived.bits + kDeparted.bits + kEpoch.bits == 32,
+  static_assert((kDeparted.mask() | kEpoch.mask()) == 0xffff'ffff'0000'0000 &&
+                    kDeparted.bits + kEpoch.bits == 32,
                 "the other half is full");
-  static_assert(kMaxRanks <= kArrived.max() && kMaxRanks <= kDeparted.max(),
-                "all ranks can be counted");
+  static_assert(kMaxRanks <= kDeparted.max(), "all ranks can be counted");
   static_assert(kMaxRanks + 1 <= kPoison.max(), "1 + any rank, and 1 + world_size for the others");
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
   static std::uint64_t Pack(const State& state) {
     return kParked.Put(state.parked) | kGeneration.Put(state.generation) |
-           kPoison.Put(state.poison) | kArrived.Put(state.arrived) | kDeparted.Put(state.departed) |
-           kEpoch.Put(state.epoch);
+           kPoison.Put(state.poison) | kDeparted.Put(state.departed) | kEpoch.Put(state.epoch);
   }
   static State Unpack(std::uint64_t word) {
     return {.parked = kParked.Get(word) != 0,
             .generation = kGeneration.Get(word),
             .poison = kPoison.Get(word),
-            .arrived = kArrived.Get(word),
             .departed = kDeparted.Get(word),
             .epoch = kEpoch.Get(word)};
   }
@@ -288,7 +262,6 @@ class BarrierWord {
     State next = seen;
     next.parked = false;
     next.generation = kGeneration.Next(seen.generation);
-    next.arrived = 0;
     return next;
   }
   static Outcome Poisoned(const State& seen) {
@@ -298,7 +271,7 @@ class BarrierWord {
   // Acquire pairs with the release of every exchange.
   State Load() const { return Unpack(word_.load(std::memory_order_acquire)); }
 
-  // The only write there is. On failure `seen` becomes what is there now.
+  // All changes of the word. On failure `seen` becomes what is there now.
   bool Exchange(State& seen, const State& next) {
     std::uint64_t expected = Pack(seen);
     if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_acq_rel,
@@ -319,7 +292,26 @@ class BarrierWord {
     return true;
   }
 
-  // Whether the wait for the round of `mine` is over, and how.
+  // Ends the round of `mine`, in which this rank has come last.
+  Outcome Complete(int rank, const State& mine, bool agreed) {
+    // For the next round: seen by all who see this one completed.
+    missing_.store(world_size_, std::memory_order_relaxed);
+    Outcome outcome{.verdict = Verdict::kPoisoned, .arrived = true};
+    State seen = mine;
+    while (!Over(seen, mine, outcome)) {
+      if (!agreed) {
+        if (!TryPoison(seen, rank)) continue;
+        outcome.culprit = rank;
+        break;
+      }
+      if (!Exchange(seen, Completed(seen))) continue;
+      if (seen.parked) Platform::UnparkAll(word_);
+      return {.verdict = Verdict::kCompleted, .arrived = true, .last = true};
+    }
+    return outcome;
+  }
+
+  // Whether the round of `mine` is over, and how.
   static bool Over(const State& seen, const State& mine, Outcome& outcome) {
     if (seen.epoch != mine.epoch) {
       outcome.verdict = Verdict::kStale;
@@ -337,25 +329,29 @@ class BarrierWord {
   template <typename Explain>
   Outcome Wait(int rank, const State& mine, std::chrono::nanoseconds timeout,
                Patience<Platform>& patience, Explain& explain) {
-    Outcome outcome{.verdict = Verdict::kCompleted, .arrived = true};
+    Outcome outcome{.verdict = Verdict::kPoisoned, .arrived = true};
     const Clock::time_point start = Platform::Now();
     const Clock::time_point deadline = start + timeout;
-    const auto over = [&] { return Over(Load(), mine, outcome); };
-    if (patience.Await(start, deadline, over)) return WaitedSince(start, outcome);
-    State seen = Load();
+    State seen = mine;
+    const auto ends = [&] {
+      seen = Load();
+      return seen.departed != 0 || Over(seen, mine, outcome);
+    };
+    patience.Await(start, deadline, ends);
     while (!Over(seen, mine, outcome)) {
-      if (Platform::Now() < deadline) {
+      // Who has departed has not come to this round: it would have ended before.
+      const bool departed = seen.departed != 0;
+      if (!departed && Platform::Now() < deadline) {
         Sleep(seen, deadline);
         continue;
       }
-      explain(Reason::kTimeout);
-      if (TryPoison(seen, rank)) {
-        outcome.verdict = Verdict::kPoisoned;
-        outcome.culprit = rank;
-        break;
-      }
+      explain(departed ? Reason::kDeparted : Reason::kTimeout);
+      if (!TryPoison(seen, rank)) continue;
+      outcome.culprit = rank;
+      break;
     }
-    return WaitedSince(start, outcome);
+    outcome.waited = Platform::Now() - start;
+    return outcome;
   }
 
   // Says that somebody sleeps, sleeps, and looks again.
@@ -367,13 +363,10 @@ class BarrierWord {
     seen = Load();
   }
 
-  static Outcome WaitedSince(Clock::time_point start, Outcome outcome) {
-    outcome.waited = Platform::Now() - start;
-    return outcome;
-  }
-
   const std::uint32_t world_size_;
-  // Alone on its pair of cache lines: everybody spins on it.
+  // Ranks that have not arrived in the round at hand. On a pair of cache lines without the word, so
+  // that who arrives does not wait for those who poll.
+  alignas(128) typename Platform::template Atomic<std::uint32_t> missing_;
   alignas(128) typename Platform::template Atomic<std::uint64_t> word_;
 };
 

@@ -271,8 +271,8 @@ void LocalGroup::OnTaskEnd(int task_rank, const absl::Status& status) {
   const int rank = static_cast<int>(found - task_ranks_.begin());
   if (!status.ok()) Fail(rank, word_.health().epoch, failure);
   slot(rank).departed.store(true, std::memory_order_release);
-  word_.Depart(
-      rank, [&](auto) { Explain(rank, word_.health().epoch, [&] { return DescribeDeparted(); }); });
+  // Whoever waits for it finds this, and explains it.
+  word_.Depart();
   if (word_.health().culprit < 0) return;
   slot(rank).knows_failure = true;
   device_work().Abort();

@@ -138,21 +138,21 @@ TEST_CASE("a rank that departs frees those that wait, and those that come after 
   Word::Outcome waited;
   std::thread waiter([&] { waited = Meet(word, 0, 0, seconds(60), kAgree, kSilent); });
   std::this_thread::sleep_for(milliseconds(20));
-  word.Depart(1, kSilent);
+  word.Depart();
   waiter.join();
   CHECK(waited.verdict == Word::Verdict::kPoisoned);
-  CHECK(waited.culprit == 1);
+  CHECK(waited.culprit == 0);
 
   Word early(2);
-  early.Depart(1, kSilent);
+  early.Depart();
   CHECK(early.health().culprit == -1);
   CHECK(Meet(early, 0, 0, seconds(60), kAgree, kSilent).culprit == 0);
 }
 
 TEST_CASE("departed ranks that return are expected again") {
   Word word(2);
-  word.Depart(0, kSilent);
-  word.Depart(1, kSilent);
+  word.Depart();
+  word.Depart();
   word.Return();
   std::atomic<int> completed{0};
   OnThreads(2, [&](int rank) {

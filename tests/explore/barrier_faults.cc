@@ -57,13 +57,14 @@ int Departing(int world_size) {
     for (int round = 0; round < rounds; ++round) {
       if (group.Meet(rank, round, kNever) != kCompleted) break;
     }
-    if (rank == world_size - 1) group.Depart(rank);
+    if (rank == world_size - 1) group.Depart();
   });
   TheMachine().Check(word.health().culprit >= 0, "nobody was missed");
   word.Reset();
   group.Meet(0, 2, kNever, /*epoch=*/1);
   group.Meet(1, 4, kNever, /*epoch=*/0);
   word.Reset();
+  word.Reset();  // of a healthy word: nothing
   word.Return();
   TheMachine().Run(world_size, world_size,
                    [&](int rank) { group.Meet(rank, 3, kNever, /*epoch=*/2); });
@@ -75,7 +76,7 @@ int DepartingTogether(int world_size) {
   Group group(world_size);
   TheMachine().Run(world_size, world_size, [&](int rank) {
     group.Meet(rank, 0, kNever);
-    group.Depart(rank);
+    group.Depart();
   });
   TheMachine().Check(group.word().health().culprit == -1, "somebody was missed");
   group.word().Return();
@@ -84,11 +85,12 @@ int DepartingTogether(int world_size) {
 }
 
 // The last rank is late, or so late that the word has been reset meanwhile. As LocalGroup does it,
-// the word is reset when no rank is inside a call; one may enter the next moment.
+// the word is reset once, when no rank is inside a call; one may enter the next moment.
 int Straggling(int world_size) {
   Group group(world_size);
   Word& word = group.word();
   SimulatedAtomic<int> inside(0);
+  SimulatedAtomic<int> resets(0);
   TheMachine().Run(world_size, world_size - 1, [&](int rank) {
     const bool late = rank == world_size - 1;
     if (late) TheMachine().SleepUntil(TheMachine().Now() + kLeap);
@@ -96,7 +98,7 @@ int Straggling(int world_size) {
     const Word::Verdict verdict = group.Meet(rank, 0, late ? nanoseconds(kNever) : kLeap);
     const bool others_inside = inside.fetch_sub(1, std::memory_order_acq_rel) > 1;
     if (verdict == kCompleted) return;
-    if (!others_inside) word.Reset();
+    if (!others_inside && resets.fetch_add(1, std::memory_order_acq_rel) == 0) word.Reset();
     while (word.health().epoch == 0) SimulatedPlatform::Yield();
     group.Meet(rank, 1, kNever, /*epoch=*/1);
   });
@@ -169,7 +171,7 @@ int Storm(int world_size) {
       if (thread == leaver && round == 1) break;
       if (group.Meet(thread, round, kLeap) != kCompleted) break;
     }
-    group.Depart(thread);
+    group.Depart();
   });
   group.CheckHealth();
   word.Reset();

@@ -27,12 +27,9 @@ Word::Verdict Group::Meet(int rank, int round, nanoseconds timeout, std::uint32_
   return outcome.verdict;
 }
 
-void Group::Depart(int rank) {
+void Group::Depart() {
   somebody_departs_ = true;
-  word_.Depart(rank, [&](Word::Reason reason) {
-    TheMachine().Check(reason == Word::Reason::kDeparted, "the wrong reason");
-    Diagnose(rank);
-  });
+  word_.Depart();
 }
 
 bool Group::Agree(int round) {

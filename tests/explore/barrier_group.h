@@ -38,8 +38,8 @@ class Group {
   void DisagreeFrom(int round) { disagree_from_ = round; }
 
   Word::Verdict Meet(int rank, int round, nanoseconds timeout, std::uint32_t epoch = 0);
-  /// Ends the task of `rank`, with a diagnosis if the word asks for one.
-  void Depart(int rank);
+  /// Ends the running rank's task.
+  void Depart();
   /// Leaves the diagnosis of `culprit`, a rank or world_size for the outsider.
   void Diagnose(int culprit) { diagnosis_[Index(culprit)].Write(culprit + 1); }
   /// Finds a diagnosis if the word is poisoned.

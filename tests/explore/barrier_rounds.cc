@@ -55,7 +55,7 @@ int Limits(int world_size) {
     word.Reset();
   }
   machine.Check(word.health().epoch == 0, "the epochs do not begin again");
-  for (int rank = 0; rank < kHighestBitOfCount; ++rank) word.Depart(rank, [](auto) {});
+  for (int rank = 0; rank < kHighestBitOfCount; ++rank) word.Depart();
   const auto outcome = word.Meet(
       world_size - 1, 0, kNever, patience, [] { return true; }, [](auto) {});
   machine.Check(outcome.verdict == Word::Verdict::kPoisoned, "nobody was missed");

@@ -136,7 +136,10 @@ proctype Rank(byte me) {
   bool knows_failure;     /* Slot's */
   byte goal;              /* the last round that its caller wants */
   short seen;
-  bool exchanged, may_arrive, still_moving;
+  bool exchanged, last, agreed, still_moving;
+#ifdef BREAK_ARRIVE_BY_STORE
+  byte counted;
+#endif
   byte generation, verdict, other, its_epoch, my_run;
 #if RUNS
   do

@@ -107,14 +107,14 @@ inline AllAgree() {
     do
     :: other < RANKS ->
        assert(ROUND_OF(RECORD(other)) == ROUND || records_hold);
-       may_arrive = may_arrive && ASKS(RECORD(other)) == ASKS(RECORD(me));
+       agreed = agreed && ASKS(RECORD(other)) == ASKS(RECORD(me));
        other++
     :: else -> break
     od;
     other = 0
   };
   if
-  :: !may_arrive -> Explain(me, epoch)
+  :: !agreed -> Explain(me, epoch)
   :: else
   fi
 #else

@@ -5,16 +5,14 @@
 #define PARKED_BITS 1
 #define GENERATION_BITS (3 << 1)
 #define POISON_BITS (7 << 3)
-#define ARRIVED_BITS (7 << 6)
-#define DEPARTED_BITS (7 << 9)
-#define EPOCH_BITS (3 << 12)
+#define DEPARTED_BITS (7 << 6)
+#define EPOCH_BITS (3 << 9)
 
 #define PARKED(w) ((w) & 1)
 #define GENERATION(w) (((w) >> 1) & 3)
 #define POISON(w) (((w) >> 3) & 7) /* 1 + the culprit */
-#define ARRIVED(w) (((w) >> 6) & 7)
-#define DEPARTED(w) (((w) >> 9) & 7)
-#define EPOCH(w) (((w) >> 12) & 3)
+#define DEPARTED(w) (((w) >> 6) & 7)
+#define EPOCH(w) (((w) >> 9) & 3)
 
 #ifdef BREAK_LOW_HALF_WITHOUT_GENERATION
 #define LOW_HALF(w) ((w) & (PARKED_BITS | POISON_BITS))
@@ -24,18 +22,18 @@
 
 /* What an exchange may write. */
 #define WITH_PARKED(w) ((w) | PARKED_BITS)
-#define WITH_ARRIVED(w) ((w) + (1 << 6))
-#define WITH_DEPARTED(w) ((w) + (1 << 9))
+#define WITH_DEPARTED(w) (((w) & ~PARKED_BITS) + (1 << 6))
 #define WITH_POISON(w, culprit) (((w) & ~(POISON_BITS | PARKED_BITS)) | (((culprit) + 1) << 3))
-#define COMPLETED(w) (((w) & ~(PARKED_BITS | GENERATION_BITS | ARRIVED_BITS)) | (((GENERATION(w) + 1) & 3) << 1))
+#define COMPLETED(w) (((w) & ~(PARKED_BITS | GENERATION_BITS)) | (((GENERATION(w) + 1) & 3) << 1))
 #define RETURNED(w) ((w) & ~DEPARTED_BITS)
 #ifdef BREAK_RESET_KEEPS_EPOCH
 #define HEALED(w) ((w) & (GENERATION_BITS | DEPARTED_BITS | EPOCH_BITS))
 #else
-#define HEALED(w) (((w) & (GENERATION_BITS | DEPARTED_BITS)) | (((EPOCH(w) + 1) & 3) << 12))
+#define HEALED(w) (((w) & (GENERATION_BITS | DEPARTED_BITS)) | (((EPOCH(w) + 1) & 3) << 9))
 #endif
 
 short word = (3 << 1); /* the generation wraps at the first meeting */
+byte missing = RANKS;  /* ranks that have not arrived in the round at hand, beside the word */
 byte sleepers;         /* the futex's queue, a bit per rank */
 
 /* ---- The group. `me`, `epoch` and `round` are the rank's. ---- */

@@ -6,8 +6,7 @@
 /* Each field is a word of its own: an exchange compares and writes only what it changes. */
 #define IF_CHANGED(bits, next) (((seen ^ (next)) & (bits)) -> (bits) : 0)
 #define COMPARED(next) (IF_CHANGED(PARKED_BITS, next) | IF_CHANGED(GENERATION_BITS, next) | \
-    IF_CHANGED(POISON_BITS, next) | IF_CHANGED(ARRIVED_BITS, next) | IF_CHANGED(DEPARTED_BITS, next) | \
-    IF_CHANGED(EPOCH_BITS, next))
+    IF_CHANGED(POISON_BITS, next) | IF_CHANGED(DEPARTED_BITS, next) | IF_CHANGED(EPOCH_BITS, next))
 #define WRITTEN(next) ((word & ~COMPARED(next)) | ((next) & COMPARED(next)))
 #elif defined(BREAK_STORE_FOR_EXCHANGE)
 #define COMPARED(next) 0
@@ -144,6 +143,13 @@ inline Park(expected) {
 #define IS_POISONED (!IS_STALE && GENERATION(seen) == generation && POISON(seen) != 0)
 #endif
 
+#ifdef BREAK_DEPARTED_UNSEEN
+#define MISSES_DEPARTED false
+#else
+#define MISSES_DEPARTED (DEPARTED(seen) != 0)
+#endif
+
+/* Explain is `explain`, with DescribeMissing or DescribeDeparted before it. */
 inline Wait(stage) {
 #ifdef LIVENESS
   atomic { waiting = waiting | BIT(me); over = over & ~BIT(me) };
@@ -156,13 +162,16 @@ inline Wait(stage) {
   :: else ->
      if
 #if PARKS
-     :: TIME_IS_LEFT -> Sleep()
+     :: !MISSES_DEPARTED && TIME_IS_LEFT -> Sleep()
 #else
-     :: atomic { word != seen -> Load() } /* polls that find nothing new change nothing */
+     :: atomic { !MISSES_DEPARTED && word != seen -> Load() } /* polls that find nothing new change nothing */
 #endif
-     :: TIME_IS_UP ->
+     :: MISSES_DEPARTED || TIME_IS_UP ->
 #ifndef BREAK_EXPLAIN_AFTER_POISON
-        DescribeMissing(stage);
+        if
+        :: MISSES_DEPARTED
+        :: !MISSES_DEPARTED -> DescribeMissing(stage)
+        fi;
         Explain(me, epoch);
 #endif
         TryPoison(me);
@@ -181,44 +190,42 @@ inline Wait(stage) {
 #endif
 }
 
-#ifdef BREAK_LAST_COMES_EARLY
-#define IS_LAST (ARRIVED(seen) + 2 == RANKS)
-#else
-#define IS_LAST (ARRIVED(seen) + 1 == RANKS)
+/* This rank has come last. */
+inline Complete(stage) {
+  agreed = true;
+  if
+  :: stage == kPublished -> AllAgree() /* `agree` */
+  :: else
+  fi;
+#ifndef BREAK_COUNT_AFTER_RELEASE
+  Expect();
 #endif
-
-/* `agree` and `explain` are AllAgree, and DescribeMissing or DescribeDeparted with Explain. */
-inline Meet(stage) {
   atomic { Load() };
   do
   :: IS_STALE -> verdict = kStale; break
-  :: !IS_STALE && POISON(seen) != 0 -> verdict = kPoisoned; break
+  :: IS_COMPLETED -> verdict = kCompleted; break
+  :: IS_POISONED -> verdict = kPoisoned; break
   :: else ->
-     may_arrive = true;
      if
-#ifndef BREAK_DEPARTED_UNSEEN
-     :: DEPARTED(seen) != 0 -> Explain(me, epoch); may_arrive = false
-#endif
-     :: DEPARTED(seen) == 0 && IS_LAST && stage == kPublished -> AllAgree()
-     :: else
-     fi;
-     if
-     :: !may_arrive ->
+     :: !agreed ->
         TryPoison(me);
         if
         :: exchanged -> verdict = kPoisoned; break
         :: else
         fi
-     :: may_arrive && IS_LAST ->
+     :: agreed ->
 #ifdef BREAK_WAKE_BEFORE_RELEASE
         if
         :: PARKED(seen) -> UnparkAll()
         :: else
         fi;
 #endif
-        atomic { Exchange(COMPLETED(seen)); Arrived(stage) };
+        atomic { Exchange(COMPLETED(seen)) };
         if
         :: exchanged ->
+#ifdef BREAK_COUNT_AFTER_RELEASE
+           Expect();
+#endif
 #if !defined(BREAK_NO_WAKE_ON_RELEASE) && !defined(BREAK_WAKE_BEFORE_RELEASE)
            if
            :: PARKED(seen) -> UnparkAll()
@@ -230,31 +237,49 @@ inline Meet(stage) {
            break
         :: else
         fi
-     :: may_arrive && !IS_LAST ->
-        atomic { Exchange(WITH_ARRIVED(seen)); Arrived(stage) };
-        if
-        :: exchanged -> Wait(stage); break
-        :: else
-        fi
      OR_STOP
      fi
-  od;
-  atomic { seen = 0; exchanged = false; may_arrive = false; generation = 0 } /* forgotten, which saves states */
+  od
 }
 
-/* The word is the one just written. */
-inline Arrived(stage) {
-  if
-  :: exchanged -> generation = GENERATION(word); reached[me] = MEETING(stage)
-  :: else
-  fi
+/* All ranks, from the next round on. */
+inline Expect() {
+  atomic { TOUCH(); missing = RANKS }
 }
+
+#ifdef BREAK_LAST_COMES_EARLY
+#define IS_LAST (missing == 1)
+#else
+#define IS_LAST (missing == 0)
+#endif
+
+inline Meet(stage) {
+  atomic { Load() };
+  if
+  :: IS_STALE -> verdict = kStale
+  :: !IS_STALE && POISON(seen) != 0 -> verdict = kPoisoned
+  :: !IS_STALE && POISON(seen) == 0 ->
+     generation = GENERATION(seen);
+#ifdef BREAK_ARRIVE_BY_STORE
+     counted = missing;
+     atomic { missing = counted - 1; counted = 0; last = IS_LAST; reached[me] = MEETING(stage) };
+#else
+     atomic { TOUCH(); missing--; last = IS_LAST; reached[me] = MEETING(stage) };
+#endif
+     if
+     :: last -> Complete(stage)
+     :: !last -> Wait(stage)
+     OR_STOP
+     fi
+  OR_STOP
+  fi;
+  atomic { seen = 0; exchanged = false; agreed = false; last = false; generation = 0 } /* forgotten, which saves states */
+}
+
 inline Depart() {
   atomic { Load() };
   do
-  :: ARRIVED(seen) > 0 && POISON(seen) == 0 ->
-     Explain(me, EPOCH(word));
-     atomic { Exchange(WITH_POISON(WITH_DEPARTED(seen), me)) };
+  :: atomic { Exchange(WITH_DEPARTED(seen)) };
      if
      :: exchanged ->
 #ifndef BREAK_NO_WAKE_ON_DEPART
@@ -264,12 +289,6 @@ inline Depart() {
         fi;
 #endif
         break
-     :: else
-     fi
-  :: else ->
-     atomic { Exchange(WITH_DEPARTED(seen)) };
-     if
-     :: exchanged -> break
      :: else
      fi
   od
@@ -289,6 +308,9 @@ inline Reset() {
   atomic { Load() };
   do
   :: POISON(seen) != 0 ->
+#ifndef BREAK_RESET_KEEPS_COUNT
+     Expect();
+#endif
      atomic {
        Exchange(HEALED(seen));
        if
