@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "lockstep/collective/cuda/lines.cuh"
-#include "lockstep/collective/cuda/overlapped_launch.cuh"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -50,6 +49,7 @@ struct Elements {
   __device__ __forceinline__ void VisitSlot(std::int64_t slot, Whole whole, Each each) const {
     constexpr int kLanes = Slot<T>::kLanes;
     const std::int64_t begin = slot * kLanes;
+    if (begin >= count) return;
     std::int64_t left_of_row = count;
     T* at = data + begin;
     if (!contiguous) {
@@ -86,7 +86,17 @@ template <typename T, int kMax, bool kReduces>
 class Exchanger {
  public:
   __device__ explicit Exchanger(const ExchangeArguments<T, kMax>& all)
-      : all_(all), peers_(all.buffers.peers), round_(all.buffers) {}
+      : all_(all), peers_(all.buffers.peers), round_(all.buffers) {
+    Touch(all.packs);
+    TouchBuffers(all.buffers);
+#pragma unroll
+    for (int r = 0; r < kMax; ++r) {
+      Touch(all.send[r].data);
+      Touch(all.send[r].count);
+      Touch(all.receive[r].data);
+      Touch(all.receive[r].count);
+    }
+  }
 
   __device__ void Run() {
     round_.Run(

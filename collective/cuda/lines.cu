@@ -1,5 +1,4 @@
 #include "lockstep/collective/cuda/lines.cuh"
-#include "lockstep/collective/cuda/overlapped_launch.cuh"
 
 namespace lockstep::internal::cuda {
 namespace {
@@ -20,17 +19,11 @@ class Carrier {
  public:
   __device__ explicit Carrier(const LinesArguments<kMax>& all)
       : all_(all), peers_(all.buffers.peers), round_(all.buffers) {
-    // Parameters come from memory that no launch finds in a cache. Read now, they come while the
-    // kernel before is still at work.
     Touch(all.in);
     Touch(all.out);
     Touch(all.count);
     Touch(all.packs);
-    Touch(all.buffers.own_lines);
-    Touch(all.buffers.max_lines);
-    Touch(all.buffers.packs_per_warp);
-#pragma unroll
-    for (int r = 0; r < kMax; ++r) Touch(all.buffers.lines[r]);
+    TouchBuffers(all.buffers);
   }
 
   __device__ void Run() {

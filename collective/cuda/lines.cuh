@@ -3,6 +3,7 @@
 #define LOCKSTEP_COLLECTIVE_CUDA_LINES_CUH_
 
 #include "lockstep/collective/cuda/kernels.h"
+#include "lockstep/collective/cuda/overlapped_launch.cuh"
 #include "lockstep/collective/cuda/signals.cuh"
 #include "lockstep/collective/cuda/tree.cuh"
 
@@ -118,6 +119,15 @@ NarrowBuffers<kMax> Narrowed(const LineBuffers& buffers) {
     narrow.lines[r] = static_cast<unsigned char*>(buffers.lines[r]);
   }
   return narrow;
+}
+
+template <int kMax>
+__device__ __forceinline__ void TouchBuffers(const NarrowBuffers<kMax>& buffers) {
+  Touch(buffers.own_lines);
+  Touch(buffers.max_lines);
+  Touch(buffers.packs_per_warp);
+#pragma unroll
+  for (int r = 0; r < kMax; ++r) Touch(buffers.lines[r]);
 }
 
 /// One warp's part of a round: pack after pack, receiving some packs behind the sending, so that

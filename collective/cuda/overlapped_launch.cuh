@@ -25,7 +25,8 @@ __device__ __forceinline__ void AdmitNext() {
 #endif
 }
 
-/// Reads a parameter now, rather than where it is used.
+/// Reads a parameter now, rather than where it is used: parameters come from memory that no launch
+/// finds in a cache, and ahead of AwaitWorkBefore they come while the kernel before is at work.
 template <typename Parameter>
 __device__ __forceinline__ void Touch(Parameter parameter) {
   asm volatile("" ::"l"(parameter) : "memory");
