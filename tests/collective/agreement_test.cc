@@ -2,7 +2,10 @@
 // moved.
 #include <cstdint>
 #include <limits>
+#include <random>
+#include <vector>
 
+#include "lockstep/collective/agreement.h"
 #include "lockstep/tests/collective/provoke.h"
 
 namespace lockstep {
@@ -98,6 +101,57 @@ TEST_CASE("an output inside another rank's input is refused, naming both") {
   });
   CheckMismatch(statuses, absl::StatusCode::kInvalidArgument,
                 {"the output of rank 2 overlaps the input of rank 0"});
+}
+
+TEST_CASE(
+    "an overlap of two ranks' memory is found wherever it lies, and none where there is none") {
+  struct Placed {
+    int in;
+    int out;
+    int count;
+  };
+  const auto overlap = [](int a, int b, int count) { return a < b + count && b < a + count; };
+  std::minstd_rand random(5);
+  const auto below = [&](int end) {
+    return static_cast<int>(random() % static_cast<unsigned>(end));
+  };
+  std::vector<float> arena(4000);
+  int refused = 0;
+  for (int trial = 0; trial < 20000; ++trial) {
+    // Few ranks, or more than are looked at as whole spans.
+    const int ranks = trial % 50 == 0 ? 65 + below(3) : 2 + below(5);
+    const int count = below(4);
+    const int width = ranks * 12;
+    std::vector<Placed> placed;
+    std::vector<CollectiveCall> calls;
+    for (int rank = 0; rank < ranks; ++rank) {
+      // Of its own at first, in any order; then one is moved anywhere.
+      const int home = 12 * ((rank * 5 + trial) % ranks);
+      Placed mine = {home, below(2) == 0 ? home : home + 6, count};
+      if (rank == trial % ranks && below(2) == 0)
+        (below(2) == 0 ? mine.in : mine.out) = below(width);
+      placed.push_back(mine);
+      calls.push_back({.kind = CollectiveKind::kAllReduce,
+                       .in_width = count,
+                       .out_width = count,
+                       .in = arena.data() + mine.in,
+                       .out = arena.data() + mine.out});
+    }
+    bool wrong = false;
+    for (int a = 0; a < ranks; ++a) {
+      for (int b = 0; b < ranks; ++b) {
+        wrong = wrong || (a != b && count > 0 &&
+                          (overlap(placed[a].out, placed[b].out, count) ||
+                           overlap(placed[a].out, placed[b].in, count)));
+      }
+    }
+    std::vector<const CollectiveCall*> pointers;
+    for (const CollectiveCall& call : calls) pointers.push_back(&call);
+    REQUIRE(internal::CheckAgreement(pointers).ok() == !wrong);
+    refused += wrong ? 1 : 0;
+  }
+  CHECK(refused > 1000);
+  CHECK(refused < 19000);
 }
 
 TEST_CASE("ranks may share an input") {
