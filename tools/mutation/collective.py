@@ -20,6 +20,9 @@ EDITS = {
         Mutant("(call.outer != 1 || part.begin != own)", "call.outer != 1"),
         Mutant("offset += scatter ? call.out_width : call.in_width;", "offset += call.in_width;"),
         Mutant("if (!outputs && !out.Overlaps(InputOf(*calls[other], other))) continue;", "if (!outputs) continue;"),
+        Mutant("{std::min(a.begin, b.begin), std::max(a.end, b.end)}", "{a.begin, std::max(a.end, b.end)}"),
+        Mutant("{std::min(a.begin, b.begin), std::max(a.end, b.end)}", "{std::min(a.begin, b.begin), a.end}"),
+        Mutant("return a.end > b.begin; }", "return a.end > b.end; }"),
         Mutant("LOCKSTEP_RETURN_IF_ERROR(CheckExchange(calls));", ""),
     ],
     "collective/collective_call.cc": [
