@@ -1,6 +1,8 @@
 #include "lockstep/runtime/cuda/memory_pool.h"
 
+#include <array>
 #include <limits>
+#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
@@ -14,6 +16,29 @@ namespace lockstep::internal::cuda {
 namespace {
 
 constexpr std::size_t kSmallest = 512;
+
+// One empty CUDA pool of each device, as long as the process lasts. A device's first memory that its
+// peers may use takes the driver 9 ms (two H200), and so does the next wherever no such pool is left.
+class KeptPools {
+ public:
+  // Ends the pool instead where its device has one.
+  void Keep(NativePool pool) {
+    const auto index = static_cast<std::size_t>(pool.device().index());
+    if (cudaMemPoolTrimTo(pool.get(), 0) != cudaSuccess) cudaGetLastError();
+    const std::lock_guard lock(mutex_);
+    if (index < pools_.size() && pools_[index].get() == nullptr) pools_[index] = std::move(pool);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::array<NativePool, 64> pools_;
+};
+
+// Never destroyed: pools may end after main.
+KeptPools& TheKeptPools() {
+  static KeptPools& pools = *new KeptPools;
+  return pools;
+}
 
 // The device's memory behind a pool, which the pool and its blocks share, so that blocks may
 // outlive it: a CUDA pool that keeps what it has, and that every device which can reach this one
@@ -39,6 +64,7 @@ class PooledMemory {
     LOCKSTEP_RETURN_IF_CUDA_ERROR(
         device, cudaMemPoolSetAttribute(native, cudaMemPoolReuseAllowInternalDependencies, &wait));
     LOCKSTEP_ASSIGN_OR_RETURN(OwnedStream stream, OwnedStream::Create(device));
+    KeptPools* keeper = nullptr;
     for (int peer = 0; peer < DeviceCount(); ++peer) {
       int can = 0;
       if (peer == device.index() ||
@@ -49,12 +75,14 @@ class PooledMemory {
       access.location = {cudaMemLocationTypeDevice, peer};
       access.flags = cudaMemAccessFlagsProtReadWrite;
       LOCKSTEP_RETURN_IF_CUDA_ERROR(device, cudaMemPoolSetAccess(native, &access, 1));
+      keeper = &TheKeptPools();
     }
-    return std::make_shared<PooledMemory>(device, std::move(pool), std::move(stream));
+    return std::make_shared<PooledMemory>(device, std::move(pool), std::move(stream), keeper);
   }
 
-  PooledMemory(Device device, NativePool pool, OwnedStream stream)
-      : device_(device), pool_(std::move(pool)), stream_(std::move(stream)) {}
+  // `keeper`: null where no peer has access.
+  PooledMemory(Device device, NativePool pool, OwnedStream stream, KeptPools* keeper)
+      : device_(device), pool_(std::move(pool)), stream_(std::move(stream)), keeper_(keeper) {}
   ~PooledMemory() {
     if (!HasContext(device_)) return;
     const DeviceGuard guard(device_);
@@ -62,6 +90,7 @@ class PooledMemory {
     if (cache_.free_bytes() > 0) cudaDeviceSynchronize();
     FreeAll();
     cudaStreamSynchronize(stream_.get());
+    if (keeper_ != nullptr) keeper_->Keep(std::move(pool_));
   }
   PooledMemory(const PooledMemory&) = delete;
   PooledMemory& operator=(const PooledMemory&) = delete;
@@ -115,8 +144,9 @@ class PooledMemory {
   }
 
   const Device device_;
-  const NativePool pool_;
+  NativePool pool_;
   const OwnedStream stream_;
+  KeptPools* const keeper_;
   BlockCache cache_;
 };
 
