@@ -30,6 +30,7 @@ std::optional<Driver> FindDriver() {
                    Look("cuDevicePrimaryCtxGetState", driver.primary_ctx_get_state) &&
                    Look("cuMemPoolGetAccess", driver.mem_pool_get_access) &&
                    Look("cuPointerGetAttribute", driver.pointer_get_attribute) &&
+                   Look("cuFuncSetAttribute", driver.func_set_attribute) &&
                    Look("cuStreamGetCtx", driver.stream_get_ctx) &&
                    Look("cuStreamQuery", driver.stream_query);
   if (all) return driver;
@@ -55,6 +56,17 @@ cudaError_t AwaitStream(cudaStream_t stream, std::chrono::steady_clock::time_poi
     if (error != cudaErrorNotReady || std::chrono::steady_clock::now() > deadline) return error;
     std::this_thread::yield();
   }
+}
+
+cudaError_t AllowSharedBytes(const void* kernel, int bytes) {
+  const Driver* const driver = GetDriver();
+  if (driver == nullptr) return cudaErrorInsufficientDriver;
+  cudaFunction_t function = nullptr;
+  if (const cudaError_t error = cudaGetFuncBySymbol(&function, kernel); error != cudaSuccess)
+    return error;
+  // The two number errors alike.
+  return static_cast<cudaError_t>(
+      driver->func_set_attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes));
 }
 
 }  // namespace lockstep::internal::cuda

@@ -21,6 +21,7 @@ struct Driver {
   decltype(&cuDevicePrimaryCtxGetState) primary_ctx_get_state = nullptr;
   decltype(&cuMemPoolGetAccess) mem_pool_get_access = nullptr;
   decltype(&cuPointerGetAttribute) pointer_get_attribute = nullptr;
+  decltype(&cuFuncSetAttribute) func_set_attribute = nullptr;
   decltype(&cuStreamGetCtx) stream_get_ctx = nullptr;
   decltype(&cuStreamQuery) stream_query = nullptr;
 };
@@ -31,6 +32,10 @@ const Driver* GetDriver();
 /// Returns when the stream's work is done or has failed; cudaErrorNotReady: not by then. Leaves no
 /// error behind.
 cudaError_t AwaitStream(cudaStream_t stream, std::chrono::steady_clock::time_point deadline);
+
+/// Allows a kernel's blocks so many bytes of shared memory given at the launch, on the current
+/// device. As cudaFuncSetAttribute does, which forgets the thread's last error even if all is well.
+cudaError_t AllowSharedBytes(const void* kernel, int bytes);
 
 }  // namespace lockstep::internal::cuda
 

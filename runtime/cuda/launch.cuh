@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "lockstep/runtime/cuda/driver.h"
 #include "lockstep/runtime/tensor.h"
 
 namespace lockstep::internal::cuda {
@@ -40,8 +41,7 @@ class KernelLoader {
     cudaFuncAttributes attributes;
     if (error_ == cudaSuccess) error_ = cudaFuncGetAttributes(&attributes, kernel);
     if (error_ != cudaSuccess || shared_bytes == 0) return;
-    error_ =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    error_ = AllowSharedBytes(reinterpret_cast<const void*>(kernel), shared_bytes);
   }
   /// The first failure.
   cudaError_t error() const { return error_; }

@@ -32,17 +32,25 @@ struct Found {
     internal::cuda::GetDriver()->ctx_get_current(&found.context);
     // Without a context, asking for the device makes none.
     cudaGetDevice(&found.device);
+    found.error = cudaPeekAtLastError();
     return found;
   }
   bool operator==(const Found&) const = default;
 
   CUcontext context = nullptr;
   int device = -1;
+  cudaError_t error = cudaSuccess;
 };
 
-// OK if the calling thread's context and device are as they were found `before`.
+// OK if the calling thread's context, device and last error are as they were found `before`.
 absl::Status Kept(const Found& before, absl::string_view after) {
-  return Must(Found::Now() == before, absl::StrCat("context or device changed by ", after));
+  const Found now = Found::Now();
+  if (now == before) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(after, " changed what its thread has: context ",
+                                          now.context == before.context ? "kept" : "other",
+                                          ", device ", before.device, " now ", now.device,
+                                          ", last error ", cudaGetErrorName(before.error), " now ",
+                                          cudaGetErrorName(now.error)));
 }
 
 // What a host calls for one device, one call after the other, in a group of one: so one thread can
