@@ -71,7 +71,8 @@ absl::Status EndsWhereItIs(Device device, int current) {
   return Must(cudaPeekAtLastError() == cudaSuccess, "its error was left behind");
 }
 
-TEST_CASE("a handle ends on its own device, whatever device its owner's thread has", "[gpu]") {
+TEST_CASE("a handle ends on its own device, whatever device its owner's thread has",
+          "[gpu][cuda_error]") {
   const std::vector<Device> gpus = Gpus();
   for (const Device device : gpus) {
     for (int current = -1; current < static_cast<int>(gpus.size()); ++current) {
