@@ -52,8 +52,8 @@ struct BitField {
 /// - Within an epoch all ranks call Meet() equally often. Each names the epoch that it last read by
 ///   health(); the first is 0.
 /// - A rank that departs does so once, and does not meet again before Return().
-/// - Return() is called while no rank is in Meet() or Depart(), and Reset() while none is in Meet(),
-///   by one thread at a time.
+/// - Return() is called while no rank is in Meet() or Depart(), and Reset() while none is in
+///   Meet(), by one thread at a time.
 /// - `agree` and `explain` call nothing of this word but health(), and return soon: others wait.
 ///
 /// Guarantees:
@@ -63,14 +63,15 @@ struct BitField {
 /// - No wait outlasts its timeout by more than scheduling takes: every sleep has an absolute
 ///   deadline on the monotonic clock. A sleeper is woken by the change that ends its wait. Where
 ///   nobody sleeps, no wake is paid for.
-/// - Once a call has changed the word, it uses its address alone, to wake others. So the word may be
-///   destroyed as soon as every call has changed it or has its verdict.
+/// - Once a call has changed the word, it uses its address alone, to wake others. So the word may
+///   be destroyed as soon as every call has changed it or has its verdict.
 /// - The word locks and allocates nothing, and no call of it is a cancellation point.
 ///
 /// Memory ordering: all changes of the word are acquire-release exchanges, and all looks at it
 /// acquire. So every change is seen together with whatever the threads that made it, and all
 /// changes before it, had written until then. Arriving is an acquire-release decrement, so that the
-/// last rank has seen what all wrote, and passes it on with the word. Each method says what follows.
+/// last rank has seen what all wrote, and passes it on with the word. Each method says what
+/// follows.
 ///
 /// The counters wrap without harm:
 /// - generation (19 bits). A waiter compares the word's with that of its own round. The next round
@@ -170,8 +171,8 @@ class BarrierWord {
     }
   }
 
-  /// Tells that one rank will not come any more, until Return(). Whoever waits for it, now or later,
-  /// poisons the word. On that rank's thread.
+  /// Tells that one rank will not come any more, until Return(). Whoever waits for it, now or
+  /// later, poisons the word. On that rank's thread.
   ///
   /// Memory ordering: what was written before is visible to all who find that a rank has departed.
   void Depart() {

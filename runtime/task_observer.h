@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,8 @@
 
 namespace lockstep::internal {
 
-/// What must hear of the ranks' tasks: every group of ranks made from an executor.
+/// What must hear of the ranks' tasks: every group of ranks made from an executor. It is told by
+/// several threads at once.
 class TaskObserver {
  public:
   virtual ~TaskObserver() = default;
@@ -34,13 +36,15 @@ class TaskObservers {
  public:
   /// Forgets the observer when it has died.
   void Add(std::weak_ptr<TaskObserver> observer) {
-    const std::lock_guard lock(mutex_);
+    const std::unique_lock lock(mutex_);
     std::erase_if(observers_, [](const auto& known) { return known.expired(); });
     observers_.push_back(std::move(observer));
   }
 
+  /// `tell` calls nothing of this object.
   void ForEach(absl::FunctionRef<void(TaskObserver&)> tell) {
-    const std::lock_guard lock(mutex_);
+    // Shared: at the end of a Run all ranks come here at once.
+    const std::shared_lock lock(mutex_);
     for (const auto& known : observers_) {
       if (const auto observer = known.lock()) tell(*observer);
     }
@@ -50,7 +54,7 @@ class TaskObservers {
 
  private:
   const ForkMark fork_mark_;
-  std::mutex mutex_;
+  std::shared_mutex mutex_;
   std::vector<std::weak_ptr<TaskObserver>> observers_;
 };
 
