@@ -38,7 +38,7 @@ struct BitField {
 /// round is LocalCommunicator's. The algorithm is the centralized barrier of Mellor-Crummey and
 /// Scott ("Algorithms for Scalable Synchronization on Shared-Memory Multiprocessors", ACM TOCS
 /// 9(1), 1991, section 3.1) with a count of rounds in place of the sense, and with deadlines,
-/// failures and departures in the same word. What other forms take is in tools/lockstep/README.md.
+/// failures and departures in the same word.
 ///
 ///   BarrierWord<NativePlatform> word(world_size);
 ///   // On each rank's thread, once a round:
