@@ -1,4 +1,3 @@
-#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -7,6 +6,7 @@
 #include <unordered_map>
 
 #include "absl/hash/hash.h"
+#include "lockstep/runtime/cuda/blas.h"
 #include "lockstep/runtime/cuda/handles.h"
 #include "lockstep/runtime/cuda/math.h"
 #include "lockstep/runtime/cuda/matmul_key.h"
@@ -21,11 +21,12 @@ constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 // been seen to fault (pytorch/pytorch#194497).
 constexpr std::uintptr_t kBiasAlignmentBytes = 16;
 
-absl::Status BlasStatus(Device device, absl::string_view call, cublasStatus_t status) {
+absl::Status BlasStatus(const Blas& blas, Device device, absl::string_view call,
+                        cublasStatus_t status) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
   const std::string text =
-      absl::StrCat(call.substr(0, call.find('(')), " on ", device.ToString(), ": ",
-                   cublasLtGetStatusName(status), " (", cublasLtGetStatusString(status), ")");
+      absl::StrCat(call, " on ", device.ToString(), ": ", blas.status_name(status), " (",
+                   blas.status_string(status), ")");
   switch (status) {
     case CUBLAS_STATUS_ALLOC_FAILED:
       return absl::ResourceExhaustedError(text);
@@ -36,9 +37,6 @@ absl::Status BlasStatus(Device device, absl::string_view call, cublasStatus_t st
       return absl::UnavailableError(text);
   }
 }
-
-#define LOCKSTEP_RETURN_IF_BLAS_ERROR(device, ...) \
-  LOCKSTEP_RETURN_IF_ERROR(BlasStatus((device), #__VA_ARGS__, (__VA_ARGS__)))
 
 cudaDataType_t CudaType(DType dtype) {
   switch (dtype) {
@@ -72,7 +70,8 @@ PlanKey DescribeProduct(const Worker& worker, const Tensor& a, const Tensor& b, 
           .max_multiprocessors = options.max_multiprocessors};
 }
 
-using BlasHandle = Handle<cublasLtHandle_t, cublasLtDestroy>;
+cublasStatus_t Destroy(cublasLtHandle_t handle) { return (*GetBlas())->destroy(handle); }
+using BlasHandle = Handle<cublasLtHandle_t, Destroy>;
 
 struct Plan {
   cublasLtMatmulDescOpaque_t product;
@@ -87,7 +86,8 @@ struct Plan {
 
 class MatMulPlans {
  public:
-  explicit MatMulPlans(BlasHandle handle) : device_(handle.device()), handle_(std::move(handle)) {}
+  MatMulPlans(const Blas& blas, BlasHandle handle)
+      : blas_(blas), device_(handle.device()), handle_(std::move(handle)) {}
 
   /// Null for a product whose bias the library has no algorithm to add.
   absl::StatusOr<Plan*> Find(const PlanKey& key) {
@@ -114,15 +114,18 @@ class MatMulPlans {
     const void* const alpha = wide ? static_cast<const void*>(&scales[0]) : &narrow_scales[0];
     const void* const beta = wide ? static_cast<const void*>(&scales[1]) : &narrow_scales[1];
     // b comes first: see MakePlan.
-    LOCKSTEP_RETURN_IF_BLAS_ERROR(
-        device_,
-        cublasLtMatmul(handle_.get(), &plan.product, alpha, b.raw_data(), &plan.b, a.raw_data(),
-                       &plan.a, beta, out.raw_data(), &plan.out, out.raw_data(), &plan.out,
-                       &plan.algorithm, workspace_.get(), plan.workspace_bytes, StreamOf(worker)));
-    return absl::OkStatus();
+    return Check(
+        "cublasLtMatmul",
+        blas_.matmul(handle_.get(), &plan.product, alpha, b.raw_data(), &plan.b, a.raw_data(),
+                     &plan.a, beta, out.raw_data(), &plan.out, out.raw_data(), &plan.out,
+                     &plan.algorithm, workspace_.get(), plan.workspace_bytes, StreamOf(worker)));
   }
 
  private:
+  absl::Status Check(absl::string_view call, cublasStatus_t status) const {
+    return BlasStatus(blas_, device_, call, status);
+  }
+
   // Made for the first product that needs one: many workers never ask for any. From the worker's
   // pool, which waits for nobody.
   absl::Status MakeWorkspace(Worker& worker, const Plan& plan) {
@@ -135,9 +138,10 @@ class MatMulPlans {
   // out^T = op(b)^T op(a)^T: so b is its first operand, and nothing is moved.
   absl::StatusOr<std::optional<Plan>> MakePlan(const PlanKey& key) const {
     Plan plan;
-    LOCKSTEP_RETURN_IF_BLAS_ERROR(
-        device_, cublasLtMatmulDescInit(&plan.product, ComputeTypeOf(key),
-                                        key.a.dtype == DType::kFloat64 ? CUDA_R_64F : CUDA_R_32F));
+    LOCKSTEP_RETURN_IF_ERROR(
+        Check("cublasLtMatmulDescInit",
+              blas_.desc_init(&plan.product, sizeof(plan.product), ComputeTypeOf(key),
+                              key.a.dtype == DType::kFloat64 ? CUDA_R_64F : CUDA_R_32F)));
     const auto operation = [](bool transpose) -> std::int32_t {
       return transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
     };
@@ -152,18 +156,19 @@ class MatMulPlans {
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.b, key.b));
     LOCKSTEP_RETURN_IF_ERROR(SetLayout(plan.out, key.out));
     cublasLtMatmulPreferenceOpaque_t preference;
-    LOCKSTEP_RETURN_IF_BLAS_ERROR(device_, cublasLtMatmulPreferenceInit(&preference));
+    LOCKSTEP_RETURN_IF_ERROR(Check("cublasLtMatmulPreferenceInit",
+                                   blas_.preference_init(&preference, sizeof(preference))));
     LOCKSTEP_RETURN_IF_ERROR(SetPreferences(preference, key));
     cublasLtMatmulHeuristicResult_t best;
     int count = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_.get(), &plan.product, &plan.b, &plan.a, &plan.out,
-                                       &plan.out, &preference, 1, &best, &count);
+        blas_.algo_get_heuristic(handle_.get(), &plan.product, &plan.b, &plan.a, &plan.out,
+                                 &plan.out, &preference, 1, &best, &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) {
       if (key.bias) return std::nullopt;
       return NoAlgorithm(key);
     }
-    LOCKSTEP_RETURN_IF_ERROR(BlasStatus(device_, "cublasLtMatmulAlgoGetHeuristic", status));
+    LOCKSTEP_RETURN_IF_ERROR(Check("cublasLtMatmulAlgoGetHeuristic", status));
     plan.algorithm = best.algo;
     plan.workspace_bytes = best.workspaceSize;
     return plan;
@@ -183,26 +188,23 @@ class MatMulPlans {
 
   template <typename Value>
   absl::Status Set(Plan& plan, cublasLtMatmulDescAttributes_t which, const Value& value) const {
-    LOCKSTEP_RETURN_IF_BLAS_ERROR(
-        device_, cublasLtMatmulDescSetAttribute(&plan.product, which, &value, sizeof(value)));
-    return absl::OkStatus();
+    return Check("cublasLtMatmulDescSetAttribute",
+                 blas_.desc_set_attribute(&plan.product, which, &value, sizeof(value)));
   }
 
   absl::Status SetLayout(cublasLtMatrixLayoutOpaque_t& layout,
                          const PlanKey::Operand& operand) const {
-    LOCKSTEP_RETURN_IF_BLAS_ERROR(
-        device_, cublasLtMatrixLayoutInit(
-                     &layout, CudaType(operand.dtype), static_cast<std::uint64_t>(operand.columns),
-                     static_cast<std::uint64_t>(operand.rows), operand.row_stride));
-    return absl::OkStatus();
+    return Check("cublasLtMatrixLayoutInit",
+                 blas_.layout_init(&layout, sizeof(layout), CudaType(operand.dtype),
+                                   static_cast<std::uint64_t>(operand.columns),
+                                   static_cast<std::uint64_t>(operand.rows), operand.row_stride));
   }
 
   absl::Status SetPreferences(cublasLtMatmulPreferenceOpaque_t& preference,
                               const PlanKey& key) const {
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t which, const auto& value) {
-      return BlasStatus(
-          device_, "cublasLtMatmulPreferenceSetAttribute",
-          cublasLtMatmulPreferenceSetAttribute(&preference, which, &value, sizeof(value)));
+      return Check("cublasLtMatmulPreferenceSetAttribute",
+                   blas_.preference_set_attribute(&preference, which, &value, sizeof(value)));
     };
     LOCKSTEP_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes));
     // Parts of a sum never meet in an order of their own (in place), nor rounded to 16 bits (in the
@@ -233,6 +235,7 @@ class MatMulPlans {
                      key.transpose_b ? ", transposed" : "", "; out is ", text(key.out)));
   }
 
+  const Blas& blas_;
   const Device device_;
   const BlasHandle handle_;
   std::shared_ptr<void> workspace_;
@@ -240,10 +243,12 @@ class MatMulPlans {
 };
 
 absl::StatusOr<std::shared_ptr<MatMulPlans>> MakeMatMulPlans(Device device) {
+  const absl::StatusOr<const Blas*> blas = GetBlas();
+  if (!blas.ok()) return nullptr;
   const DeviceGuard guard(device);
   cublasLtHandle_t handle = nullptr;
-  LOCKSTEP_RETURN_IF_BLAS_ERROR(device, cublasLtCreate(&handle));
-  return std::make_shared<MatMulPlans>(BlasHandle(device, handle));
+  LOCKSTEP_RETURN_IF_ERROR(BlasStatus(**blas, device, "cublasLtCreate", (*blas)->create(&handle)));
+  return std::make_shared<MatMulPlans>(**blas, BlasHandle(device, handle));
 }
 
 namespace {
@@ -276,10 +281,11 @@ absl::Status MultiplyThenAddBias(Worker& worker, const Tensor& a, const Tensor& 
 absl::Status MatMul(Worker& worker, const Tensor& a, const Tensor& b, const Tensor& out,
                     MatMulOptions options) {
   if (options.bias == nullptr || MayAddWithin(*options.bias)) {
-    MatMulPlans& plans = *worker.state()->matmul_plans;
+    MatMulPlans* const plans = worker.state()->matmul_plans.get();
+    if (plans == nullptr) return GetBlas().status();
     LOCKSTEP_ASSIGN_OR_RETURN(Plan* const plan,
-                              plans.Find(DescribeProduct(worker, a, b, out, options)));
-    if (plan != nullptr) return plans.Run(worker, *plan, a, b, out, options);
+                              plans->Find(DescribeProduct(worker, a, b, out, options)));
+    if (plan != nullptr) return plans->Run(worker, *plan, a, b, out, options);
   }
   return MultiplyThenAddBias(worker, a, b, out, options);
 }

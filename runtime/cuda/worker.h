@@ -12,6 +12,7 @@ namespace lockstep::internal {
 namespace cuda {
 /// cuBLASLt's handle and workspace, and the algorithm chosen for each shape (matmul.cc).
 class MatMulPlans;
+/// Null where there is no cuBLASLt: then products fail, and say why, and all else goes on.
 absl::StatusOr<std::shared_ptr<MatMulPlans>> MakeMatMulPlans(Device device);
 }  // namespace cuda
 
