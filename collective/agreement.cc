@@ -116,7 +116,9 @@ struct Bytes {
   std::uintptr_t begin;
   std::uintptr_t end;
   bool empty() const { return begin == end; }
-  bool Overlaps(const Bytes& other) const { return begin < other.end && other.begin < end; }
+  bool Overlaps(const Bytes& other) const {
+    return !empty() && !other.empty() && begin < other.end && other.begin < end;
+  }
 };
 
 Bytes BytesOf(const void* data, std::int64_t count, DType dtype) {

@@ -53,7 +53,10 @@ struct BitField {
 ///   health(); the first is 0.
 /// - A rank that departs does so once, and does not meet again before Return().
 /// - Return() is called while no rank is in Meet() or Depart(), and Reset() while none is in
-///   Meet(), by one thread at a time.
+///   Meet(), by one thread at a time. Where a rank may come at any moment, both look after they
+///   have spoken: it tells by a sequentially consistent store that it is there before it calls
+///   Meet(), and who resets finds the word poisoned before it asks for that by a sequentially
+///   consistent load. Either the one sees the poison, or the other the rank.
 /// - `agree` and `explain` call nothing of this word but health(), and return soon: others wait.
 ///
 /// Guarantees:
@@ -63,15 +66,15 @@ struct BitField {
 /// - No wait outlasts its timeout by more than scheduling takes: every sleep has an absolute
 ///   deadline on the monotonic clock. A sleeper is woken by the change that ends its wait. Where
 ///   nobody sleeps, no wake is paid for.
-/// - Once a call has changed the word, it uses its address alone, to wake others. So the word may
-///   be destroyed as soon as every call has changed it or has its verdict.
+/// - Once a call has made its last change of the word, it uses its address alone, to wake others.
+///   So the word may be destroyed as soon as every call has made that change or has its verdict.
 /// - The word locks and allocates nothing, and no call of it is a cancellation point.
 ///
-/// Memory ordering: all changes of the word are acquire-release exchanges, and all looks at it
-/// acquire. So every change is seen together with whatever the threads that made it, and all
-/// changes before it, had written until then. Arriving is an acquire-release decrement, so that the
-/// last rank has seen what all wrote, and passes it on with the word. Each method says what
-/// follows.
+/// Memory ordering: all changes of the word are exchanges, which acquire and release, and all looks
+/// at it acquire; that they are sequentially consistent is for Reset() alone. So every change is
+/// seen together with whatever the threads that made it, and all changes before it, had written
+/// until then. Arriving is an acquire-release decrement, so that the last rank has seen what all
+/// wrote, and passes it on with the word. Each method says what follows.
 ///
 /// The counters wrap without harm:
 /// - generation (19 bits). A waiter compares the word's with that of its own round. The next round
@@ -101,7 +104,8 @@ class BarrierWord {
     /// Poisoned: the index given to the Poison() that came first, or the rank that poisoned in
     /// Meet(). Otherwise -1.
     int culprit = -1;
-    /// Whether this rank was counted. It was not if it found the word poisoned or in another epoch.
+    /// Whether this rank was counted. It was not if it found the word poisoned or in another epoch,
+    /// or that a rank had departed.
     bool arrived = false;
     /// Completed: this rank came last.
     bool last = false;
@@ -129,8 +133,8 @@ class BarrierWord {
   };
   /// From any thread, at any time.
   ///
-  /// Memory ordering: acquire. With a culprit, its diagnosis is visible; with a new epoch, what was
-  /// written before the Reset().
+  /// Memory ordering: sequentially consistent. With a culprit, its diagnosis is visible; with a new
+  /// epoch, what was written before the Reset().
   Health health() const {
     const State seen = Load();
     return {seen.epoch, static_cast<int>(seen.poison) - 1};
@@ -156,7 +160,8 @@ class BarrierWord {
     const State mine = Load();
     if (mine.epoch != epoch) return {.verdict = Verdict::kStale};
     if (mine.poison != 0) return Poisoned(mine);
-    const bool last = missing_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    // Without a rank that has departed the round will not be complete.
+    const bool last = mine.departed == 0 && missing_.fetch_sub(1, std::memory_order_acq_rel) == 1;
     return last ? Complete(rank, mine, agree()) : Wait(rank, mine, timeout, patience, explain);
   }
 
@@ -270,12 +275,12 @@ class BarrierWord {
   }
 
   // Acquire pairs with the release of every exchange.
-  State Load() const { return Unpack(word_.load(std::memory_order_acquire)); }
+  State Load() const { return Unpack(word_.load(std::memory_order_seq_cst)); }
 
   // All changes of the word. On failure `seen` becomes what is there now.
   bool Exchange(State& seen, const State& next) {
     std::uint64_t expected = Pack(seen);
-    if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_acq_rel,
+    if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_seq_cst,
                                     std::memory_order_acquire)) {
       return true;
     }
@@ -330,7 +335,7 @@ class BarrierWord {
   template <typename Explain>
   Outcome Wait(int rank, const State& mine, std::chrono::nanoseconds timeout,
                Patience<Platform>& patience, Explain& explain) {
-    Outcome outcome{.verdict = Verdict::kPoisoned, .arrived = true};
+    Outcome outcome{.verdict = Verdict::kPoisoned, .arrived = mine.departed == 0};
     const Clock::time_point start = Platform::Now();
     const Clock::time_point deadline = start + timeout;
     State seen = mine;

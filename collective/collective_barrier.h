@@ -35,8 +35,8 @@ struct CollectiveBarrierOptions {
   AllReduceTuning tuning = {};
 };
 
-/// A group of ranks in this process. All its collectives meet at one 64-bit word, without a lock,
-/// and every wait has a deadline. The meeting itself is collective/barrier_word.h.
+/// A group of ranks in this process. One 64-bit word gives the verdict on each of its collectives,
+/// without a lock, and every wait has a deadline. The meeting itself is collective/barrier_word.h.
 ///
 ///   LOCKSTEP_ASSIGN_OR_RETURN(auto barrier, CollectiveBarrier::Create(*executor));
 ///   absl::Status status = executor->Run([&](Worker& worker) {

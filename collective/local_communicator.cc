@@ -198,9 +198,10 @@ absl::Status LocalCommunicator::Publish() {
   LocalGroup::Slot& mine = group_->slot(rank());
   mine.kind.store(MyRecord().call.kind, std::memory_order_relaxed);
   // Release pairs with the acquire in LocalGroup::DescribeMissing; those who meet see it through
-  // the barrier word.
+  // the barrier word. In one order with the loads of the word and with LocalGroup::AwaitAllLeft: a
+  // Reset finds this rank here, or this rank finds why the group was reset.
   mine.progress.store(Progress{epoch_, round_, Progress::Stage::kPublished}.Pack(),
-                      std::memory_order_release);
+                      std::memory_order_seq_cst);
   return Meet(Progress::Stage::kPublished, [this] { return AllAgree(); });
 }
 

@@ -232,7 +232,8 @@ absl::Status LocalGroup::Reset() {
 bool LocalGroup::AwaitAllLeft() {
   return Await(timeout(), [this] {
     return std::all_of(slots_.begin(), slots_.end(), [](const Slot& slot) {
-      return Progress::Unpack(slot.progress.load(std::memory_order_acquire)).stage ==
+      // See LocalCommunicator::Publish.
+      return Progress::Unpack(slot.progress.load(std::memory_order_seq_cst)).stage ==
              Progress::Stage::kLeft;
     });
   });

@@ -17,9 +17,9 @@ namespace {
 
 constexpr std::size_t kSmallest = 512;
 
-// One empty CUDA pool of each device, as long as the process lasts. A device's first memory that
-// its peers may use takes the driver 9 ms (two H200), and so does the next wherever no such pool is
-// left.
+// One empty CUDA pool of each of the first 64 devices, until the host resets the device. A device's
+// first memory that its peers may use takes the driver 9 ms (two H200), and so does the next
+// wherever no such pool is left.
 class KeptPools {
  public:
   // Ends the pool instead where its device has one.

@@ -17,12 +17,13 @@ QUICKLY, WELL = "-Og", "-O1"
 
 BARRIER = [
     # What others must see: memory orders.
-    Mutant("Unpack(word_.load(std::memory_order_acquire))", "Unpack(word_.load(std::memory_order_relaxed))"),
-    Mutant("Pack(next), std::memory_order_acq_rel,", "Pack(next), std::memory_order_acquire,"),
-    Mutant("Pack(next), std::memory_order_acq_rel,", "Pack(next), std::memory_order_release,",
-           "what is exchanged is the very store that an acquire has read before: no value comes back between the two"),
-    Mutant("std::memory_order_acq_rel, std::memory_order_acquire)", "std::memory_order_acq_rel, std::memory_order_relaxed)"),
-    Mutant("if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_acq_rel, std::memory_order_acquire)) {",
+    Mutant("Unpack(word_.load(std::memory_order_seq_cst))", "Unpack(word_.load(std::memory_order_acquire))"),
+    Mutant("Unpack(word_.load(std::memory_order_seq_cst))", "Unpack(word_.load(std::memory_order_relaxed))"),
+    Mutant("Pack(next), std::memory_order_seq_cst,", "Pack(next), std::memory_order_acq_rel,"),
+    Mutant("Pack(next), std::memory_order_seq_cst,", "Pack(next), std::memory_order_acquire,"),
+    Mutant("Pack(next), std::memory_order_seq_cst,", "Pack(next), std::memory_order_release,"),
+    Mutant("std::memory_order_seq_cst, std::memory_order_acquire)", "std::memory_order_seq_cst, std::memory_order_relaxed)"),
+    Mutant("if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_seq_cst, std::memory_order_acquire)) {",
            "(void)expected; word_.store(Pack(next), std::memory_order_release); {"),
     Mutant("seen = Unpack(expected);", ""),
     # Arriving.
@@ -36,6 +37,7 @@ BARRIER = [
     Mutant("if (mine.poison != 0) return Poisoned(mine);", ""),
     Mutant("if (mine.epoch != epoch) return {.verdict = Verdict::kStale}; if (mine.poison != 0) return Poisoned(mine);",
            "if (mine.poison != 0) return Poisoned(mine); if (mine.epoch != epoch) return {.verdict = Verdict::kStale};"),
+    Mutant("mine.departed == 0 && missing_", "missing_"),
     Mutant("Complete(rank, mine, agree())", "Complete(rank, mine, true)"),
     Mutant("last ? Complete(rank, mine, agree())", "agree() && last ? Complete(rank, mine, true)"),
     # Releasing.
@@ -96,7 +98,7 @@ BARRIER = [
            "} else if (seen.poison != 0) { outcome.verdict = Verdict::kPoisoned; outcome.culprit = static_cast<int>(seen.poison) - 1; } "
            "else if (seen.generation != mine.generation) { outcome.verdict = Verdict::kCompleted; }"),
     Mutant("outcome.culprit = static_cast<int>(seen.poison) - 1;", "outcome.culprit = static_cast<int>(seen.poison);"),
-    Mutant(".arrived = true}; const Clock", "}; const Clock"),
+    Mutant(".arrived = mine.departed == 0}; const Clock", "}; const Clock"),
     Mutant("patience.Await(start, deadline, ends);", ""),
     Mutant("return seen.departed != 0 || Over(", "return Over("),
     Mutant("return seen.departed != 0 || Over(seen, mine, outcome);", "return true;"),
