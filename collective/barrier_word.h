@@ -70,11 +70,11 @@ struct BitField {
 ///   So the word may be destroyed as soon as every call has made that change or has its verdict.
 /// - The word locks and allocates nothing, and no call of it is a cancellation point.
 ///
-/// Memory ordering: all changes of the word are exchanges, which acquire and release, and all looks
-/// at it acquire; that they are sequentially consistent is for Reset() alone. So every change is
-/// seen together with whatever the threads that made it, and all changes before it, had written
-/// until then. Arriving is an acquire-release decrement, so that the last rank has seen what all
-/// wrote, and passes it on with the word. Each method says what follows.
+/// Memory ordering: all changes of the word are acquire-release exchanges, and all looks at it
+/// acquire; that these are sequentially consistent is for Reset() alone. So every change is seen
+/// together with whatever the threads that made it, and all changes before it, had written until
+/// then. Arriving is an acquire-release decrement, so that the last rank has seen what all wrote,
+/// and passes it on with the word. Each method says what follows.
 ///
 /// The counters wrap without harm:
 /// - generation (19 bits). A waiter compares the word's with that of its own round. The next round
@@ -280,7 +280,7 @@ class BarrierWord {
   // All changes of the word. On failure `seen` becomes what is there now.
   bool Exchange(State& seen, const State& next) {
     std::uint64_t expected = Pack(seen);
-    if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_seq_cst,
+    if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_acq_rel,
                                     std::memory_order_acquire)) {
       return true;
     }

@@ -59,6 +59,12 @@ int Limits(int world_size) {
   const auto outcome = word.Meet(
       world_size - 1, 0, kNever, patience, [] { return true; }, [](auto) {});
   machine.Check(outcome.verdict == Word::Verdict::kPoisoned, "nobody was missed");
+  Word alone(1);
+  alone.Depart();
+  const auto departed = alone.Meet(
+      0, 0, kNever, patience, [] { return true; }, [](auto) {});
+  machine.Check(departed.verdict == Word::Verdict::kPoisoned && !departed.arrived,
+                "who has departed was counted");
   return 0;
 }
 

@@ -19,11 +19,11 @@ BARRIER = [
     # What others must see: memory orders.
     Mutant("Unpack(word_.load(std::memory_order_seq_cst))", "Unpack(word_.load(std::memory_order_acquire))"),
     Mutant("Unpack(word_.load(std::memory_order_seq_cst))", "Unpack(word_.load(std::memory_order_relaxed))"),
-    Mutant("Pack(next), std::memory_order_seq_cst,", "Pack(next), std::memory_order_acq_rel,"),
-    Mutant("Pack(next), std::memory_order_seq_cst,", "Pack(next), std::memory_order_acquire,"),
-    Mutant("Pack(next), std::memory_order_seq_cst,", "Pack(next), std::memory_order_release,"),
-    Mutant("std::memory_order_seq_cst, std::memory_order_acquire)", "std::memory_order_seq_cst, std::memory_order_relaxed)"),
-    Mutant("if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_seq_cst, std::memory_order_acquire)) {",
+    Mutant("Pack(next), std::memory_order_acq_rel,", "Pack(next), std::memory_order_acquire,"),
+    Mutant("Pack(next), std::memory_order_acq_rel,", "Pack(next), std::memory_order_release,",
+           "what is exchanged is the very store that an acquire has read before: no value comes back between the two"),
+    Mutant("std::memory_order_acq_rel, std::memory_order_acquire)", "std::memory_order_acq_rel, std::memory_order_relaxed)"),
+    Mutant("if (word_.compare_exchange_weak(expected, Pack(next), std::memory_order_acq_rel, std::memory_order_acquire)) {",
            "(void)expected; word_.store(Pack(next), std::memory_order_release); {"),
     Mutant("seen = Unpack(expected);", ""),
     # Arriving.
