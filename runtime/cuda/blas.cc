@@ -15,19 +15,21 @@ bool Look(void* library, const char* name, Function& function) {
   return function != nullptr;
 }
 
-absl::StatusOr<Blas> OpenBlas() {
-  const std::string name = absl::StrCat("libcublasLt.so.", CUBLAS_VER_MAJOR);
-  // By name it is the one that the host has loaded already, if it has.
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    library =
-        dlopen(absl::StrCat(LOCKSTEP_CUDA_LIBRARIES, "/", name).c_str(), RTLD_NOW | RTLD_LOCAL);
+}  // namespace
+
+absl::StatusOr<Blas> OpenBlas(absl::Span<const std::string> files) {
+  void* library = nullptr;
+  std::string reasons;
+  for (const std::string& file : files) {
+    library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library != nullptr) break;
+    absl::StrAppend(&reasons, "; ", dlerror());
   }
   if (library == nullptr) {
-    return absl::UnavailableError(
-        absl::StrCat("matrix products on GPUs need ", name,
-                     ", a part of CUDA, which neither the loader nor " LOCKSTEP_CUDA_LIBRARIES
-                     " has; name its folder in LD_LIBRARY_PATH"));
+    return absl::UnavailableError(absl::StrCat(
+        "matrix products on GPUs need cuBLASLt, a part of CUDA, which cannot be opened "
+        "(LD_LIBRARY_PATH may name its folder)",
+        reasons));
   }
   Blas blas;
   const bool all =
@@ -44,14 +46,17 @@ absl::StatusOr<Blas> OpenBlas() {
       Look(library, "cublasLtMatrixLayoutInit_internal", blas.layout_init);
   if (all) return blas;
   return absl::UnavailableError(
-      absl::StrCat("matrix products on GPUs: ", name, " lacks a function: ", dlerror()));
+      absl::StrCat("matrix products on GPUs: cuBLASLt lacks a function: ", dlerror()));
 }
 
-}  // namespace
-
 absl::StatusOr<const Blas*> GetBlas() {
+  const auto open = [] {
+    const std::string name = absl::StrCat("libcublasLt.so.", CUBLAS_VER_MAJOR);
+    // By name it is the one that the host has loaded already, if it has.
+    return OpenBlas({name, absl::StrCat(LOCKSTEP_CUDA_LIBRARIES, "/", name)});
+  };
   // Never destroyed: workers may end after main.
-  static const absl::StatusOr<Blas>& blas = *new absl::StatusOr<Blas>(OpenBlas());
+  static const absl::StatusOr<Blas>& blas = *new absl::StatusOr<Blas>(open());
   if (!blas.ok()) return blas.status();
   return &*blas;
 }

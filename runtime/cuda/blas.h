@@ -5,7 +5,10 @@
 
 #include <cublasLt.h>
 
+#include <string>
+
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 namespace lockstep::internal::cuda {
 
@@ -26,8 +29,11 @@ struct Blas {
   decltype(&cublasLtMatrixLayoutInit_internal) layout_init = nullptr;
 };
 
-/// Opened once, as the loader finds it by name or in the CUDA toolkit of the build, and never
-/// closed. kUnavailable: it is not there, and where it was looked for.
+/// Opens the first of `files` that the loader can open, for good. kUnavailable: none, and what it
+/// said of each; or that one lacks a function.
+absl::StatusOr<Blas> OpenBlas(absl::Span<const std::string> files);
+
+/// Opened once: by its name, as the loader finds it, or else in the CUDA toolkit of the build.
 absl::StatusOr<const Blas*> GetBlas();
 
 }  // namespace lockstep::internal::cuda

@@ -154,6 +154,22 @@ TEST_CASE(
   CHECK(refused < 19000);
 }
 
+TEST_CASE("memory of no elements overlaps nothing, wherever it points") {
+  std::vector<float> arena(20);
+  // The ranks' memory interleaves, and rank 1 has no elements amid rank 0's output: an empty part,
+  // or the input of a broadcast that nobody reads.
+  for (const CollectiveKind kind : {CollectiveKind::kAllGather, CollectiveKind::kBroadcast}) {
+    const CollectiveCall first = {
+        .kind = kind, .in_width = 4, .out_width = 4, .in = arena.data(), .out = arena.data() + 16};
+    CollectiveCall second = first;
+    if (kind == CollectiveKind::kAllGather) second.in_width = 0;
+    second.in = arena.data() + 17;
+    second.out = arena.data() + 8;
+    const CollectiveCall* const calls[] = {&first, &second};
+    REQUIRE_OK(internal::CheckAgreement(calls));
+  }
+}
+
 TEST_CASE("ranks may share an input") {
   Guarded shared(DType::kFloat32, 12);
   auto ranks = Ranks::Create(kRanks);
